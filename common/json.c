@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-static bool utf8_valid(const unsigned char *s, size_t length)
+bool json_text_is_utf8(const char *text, size_t length)
 {
+    const unsigned char *s = (const unsigned char *)text;
     for (size_t i = 0; i < length;) {
         unsigned char c = s[i];
         size_t more;
@@ -44,7 +45,7 @@ int json_parse(const char *text, size_t length, json_object **ret, struct error 
         return error_set(err, ERROR_INVALID, "the body is empty, expected JSON");
     if (length > INT32_MAX)
         return error_set(err, ERROR_TOO_LARGE, "JSON of %zu bytes is too large", length);
-    if (!utf8_valid((const unsigned char *)text, length))
+    if (!json_text_is_utf8(text, length))
         return error_set(err, ERROR_INVALID, "not valid JSON: the text is not UTF-8");
     json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
     if (!tokener)

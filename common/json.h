@@ -55,6 +55,8 @@ struct json_field {
 /* Parses exactly one JSON text of `length` bytes: UTF-8 checked, depth-limited, no trailing
  * bytes. The caller owns *ret. Errors: ERROR_INVALID. */
 int json_parse(const char *text, size_t length, json_object **ret, struct error *err);
+/* Whether the bytes are valid UTF-8, as every text in JSON must be. */
+bool json_text_is_utf8(const char *text, size_t length);
 
 /* Decodes `object` into the struct at `target` (zeroed by the caller). `what` names the message
  * in errors. On failure what was decoded so far is released and zeroed again. */
