@@ -4,6 +4,9 @@
 #
 #   deploy/get-criu.sh [--dir DIR]      DIR: the private folder (default /opt/cpubroker/criu)
 #
+# What works is tried once and remembered in DIR; one that is in /opt/cpubroker/criu already is
+# used from there.
+#
 # The distribution's own CRIU is taken when `criu check` passes and a trial dump and restore
 # succeed. Otherwise Debian 13's is unpacked, with the libraries it needs, into a private
 # folder: nothing of the system changes, and the system's package manager never hears of it.
@@ -20,16 +23,31 @@ done
 say() { echo "get-criu: $*" >&2; }
 fail() { echo "get-criu: $*" >&2; exit 1; }
 
+[ "$(id -u)" = 0 ] || fail "only root can try a CRIU; run it as root"
+[ "$(uname -m)" = x86_64 ] || fail "only x86_64 is supported, this machine is $(uname -m)"
+
+# One at a time: two would unpack into the same folder.
+mkdir -p "$dir"
+exec 8>"$dir.lock"
+flock -w 600 8 || fail "another get-criu.sh has held $dir.lock for ten minutes"
+
 # A trial: a sleeping process is dumped and restored. Hardware breakpoints may not fire in a
 # nested guest, and CRIU then waits for ever, so a hang is tried again with system-call stops
 # (CRIU_FAULT=130), which is what the agent's own probe decides at run time.
-trial() {
-    local criu=$1 work pid ok=1 fault
+trial() (
+    exec 2>/dev/null # the shell's own words about the killed child
+    criu=$1 ok=1
     work=$(mktemp -d /tmp/cpubroker-criu-trial.XXXXXX)
-    "$criu" check >"$work/check.log" 2>&1 || { rm -rf "$work"; return 1; }
+    timeout -s KILL 30 "$criu" check >"$work/check.log" 2>&1 || { rm -rf "$work"; exit 1; }
     for fault in '' 130; do
         rm -rf "$work/img"; mkdir "$work/img"
-        ( cd / && exec setsid sleep 300 </dev/null >/dev/null 2>&1 ) &
+        # No descriptor of the caller may reach the child: CRIU would have to dump it.
+        (
+            cd / && for fd in /proc/"$BASHPID"/fd/*; do
+                [ "${fd##*/}" -le 2 ] || eval "exec ${fd##*/}>&-"
+            done
+            exec setsid sleep 300 </dev/null >/dev/null 2>&1
+        ) &
         pid=$!
         # wait until the child has become `sleep` in a session of its own
         for _ in $(seq 100); do
@@ -49,22 +67,37 @@ trial() {
         [ $ok = 0 ] && break
     done
     rm -rf "$work"
-    return $ok
-}
+    exit $ok
+)
 
 private_criu=$dir/criu
-stamp=$dir/.works-on                # names the kernel on which the trial succeeded
+# Names the CRIU and the kernel of the last trial that succeeded, so that it is made once.
+stamp=$dir/.works-on
 this_kernel=$(uname -r)
 
-if [ -x "$private_criu" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$this_kernel" ]; then
-    echo "$private_criu"; exit 0
-fi
+version_of() { "$1" --version 2>/dev/null | sed -n 's/^Version: //p' | head -n 1; }
+identity() { echo "$1 $(version_of "$1") $this_kernel"; }
+finish() {
+    identity "$1" >"$stamp"
+    echo "$1"
+    exit 0
+}
 
 system_criu=$(command -v criu || true)
-if [ -n "$system_criu" ] && trial "$system_criu"; then
-    say "$("$system_criu" --version | head -n 1) from $system_criu works on kernel $this_kernel"
-    echo "$system_criu"; exit 0
-fi
+candidates=("$system_criu" "$private_criu" /opt/cpubroker/criu/criu)
+for criu in "${candidates[@]}"; do
+    if [ -x "$criu" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(identity "$criu")" ]; then
+        echo "$criu"
+        exit 0
+    fi
+done
+
+for criu in "${candidates[@]}"; do
+    if [ -x "$criu" ] && trial "$criu"; then
+        say "CRIU $(version_of "$criu") at $criu works on kernel $this_kernel"
+        finish "$criu"
+    fi
+done
 say "${system_criu:-no criu} does not work on kernel $this_kernel; unpacking Debian 13's into $dir"
 
 command -v apt-get >/dev/null || fail "apt-get is not here, so Debian 13's criu cannot be fetched"
@@ -106,10 +139,10 @@ chmod 755 "$stage/root/criu"
 
 mkdir -p "$(dirname "$dir")"
 rm -rf "$dir.new"
-cp -a "$stage/root" "$dir.new"
+cp -a "$stage/root" "$dir.new" || fail "cannot write $dir.new; is the disk full?"
 rm -rf "$dir"
 mv "$dir.new" "$dir"
-trial "$private_criu" || fail "$("$private_criu" --version | head -n 1) does not work on kernel $this_kernel either; '$private_criu check' says: $("$private_criu" check 2>&1 | tail -n 1)"
-echo "$this_kernel" >"$stamp"
-say "$("$private_criu" --version | head -n 1) in $dir works on kernel $this_kernel"
-echo "$private_criu"
+trial "$private_criu" ||
+    fail "Debian 13's CRIU $(version_of "$private_criu") does not work on kernel $this_kernel either; '$private_criu check' says: $("$private_criu" check 2>&1 | tail -n 1)"
+say "CRIU $(version_of "$private_criu") in $dir works on kernel $this_kernel"
+finish "$private_criu"
