@@ -27,6 +27,7 @@ struct http_reply;
 
 #define HTTP_PARAMS_MAX 4
 #define HTTP_WAIT       1 /* a handler's third result, beside 0 and -1 */
+#define HTTP_WAIT_MAX_MS (10UL * 60 * 1000)
 
 /* Who asks. `roles` is a mask of the server's own role bits. */
 struct http_principal {
@@ -46,7 +47,8 @@ struct http_request {
     size_t body_length;
     struct http_principal principal;
     char peer[64];      /* the peer's IP address, "" on a Unix socket */
-    unsigned peer_uid;  /* Unix socket only */
+    unsigned peer_uid;  /* Unix socket only; else (unsigned)-1 */
+    int peer_pid;       /* Unix socket only; else 0. Who connected; may be gone */
     bool woken;         /* the handler runs again after HTTP_WAIT */
     bool timed_out;     /* ... because its time was up */
     struct http_connection *connection; /* http.c's own */
@@ -83,7 +85,7 @@ struct http_route {
     const char *method;
     const char *path;      /* "/v1/nodes/{node}" */
     unsigned roles;        /* any of these may; 0: anybody, unauthenticated */
-    size_t max_body_bytes; /* 0: a body is refused */
+    size_t max_body_bytes; /* 0: a body is refused; for an upload: it counts for itself */
     int (*handler)(struct http_request *req, struct http_reply *reply, struct error *err);
     const struct http_upload *upload; /* instead of handler */
     const char *summary;              /* one line, for the docs */
@@ -91,7 +93,7 @@ struct http_route {
 
 struct http_config {
     const char *listen;      /* "127.0.0.1:7070", "[::1]:0"; port 0 lets the kernel choose */
-    int listen_fd;           /* instead of `listen`: a bound Unix socket that the server owns; else -1 */
+    int listen_fd; /* where `listen` is NULL: a bound Unix socket; the server owns it once started */
     const char *tls_cert_file, *tls_key_file; /* both or neither */
     const char *tls_client_ca_file;           /* ask for client certificates; NULL for not */
     const struct http_route *routes;          /* ends with a NULL method */
@@ -104,7 +106,9 @@ struct http_config {
     /* Called once per answered request, for metrics; may be NULL. */
     void (*observe)(void *ctx, const struct http_route *route, unsigned status,
                     int64_t duration_us);
-    bool thread_per_connection; /* needed for uploads; else an epoll pool of `threads` */
+    /* Needed for uploads, whose `data` may block; HTTP_WAIT and streams then block their thread.
+     * Else an epoll pool of `threads`, which handlers should not hold for long. */
+    bool thread_per_connection;
     unsigned threads;           /* 0: 2 */
     unsigned connections_max;   /* 0: 1024 */
     unsigned idle_timeout_s;    /* 0: 75 */
