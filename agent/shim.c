@@ -104,8 +104,9 @@ static _Noreturn void become_shim(char *const *argv, int orders, int answer)
     if (dup2(orders, SHIM_ORDERS_FD) >= 0 && dup2(answer, SHIM_ANSWER_FD) >= 0 &&
         close_range(SHIM_ANSWER_FD + 1, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
         execve(argv[0], argv, env);
-    dprintf(answer, "error %s cannot execute the shim %s: %s\n", "failed", argv[0],
-            strerrordesc_np(errno));
+    static const char sorry[] = "error failed the shim cannot be executed\n";
+    ssize_t n = write(answer, sorry, sizeof(sorry) - 1);
+    (void)n;
     _exit(127);
 }
 
@@ -178,6 +179,8 @@ int shim_start(const char *program, const char *name, const struct shim_orders *
     }
     if (rc == 0)
         rc = said_error(line, err);
+    if (access(program, X_OK) < 0)
+        error_errno(err, ERROR_FAILED, "cannot execute the shim %s", program);
     kill(pid, SIGKILL); /* it ends by itself after an error; a silent one does not */
     while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* workload_stop.c - how a workload ends here, and how a stopped one goes on. */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "file.h"
+#include "log.h"
+#include "shim.h"
+#include "workload_private.h"
+
+#define TAKE_MS     30000 /* for somebody else's work on the same workload */
+#define KILL_MS     10000
+#define GONE_MS     20000 /* from SIGKILL until everything is reaped */
+#define CONTINUE_MS 5000
+
+/* What is needed of a workload while the lock is not held. */
+struct handle {
+    char *tasks, *run_dir; /* owned */
+    pid_t root, shim;
+};
+
+static void handle_done(struct handle *h)
+{
+    free(h->tasks);
+    free(h->run_dir);
+}
+
+static void handle_of(const struct workload *x, struct handle *ret)
+{
+    *ret = (struct handle){.tasks = workload_tasks_dir(x),
+                           .run_dir = xstrdup(x->run_dir),
+                           .root = x->root_pid,
+                           .shim = x->shim_pid};
+}
+
+static int kill_without_cgroup(const struct handle *h, struct error *err)
+{
+    int64_t deadline = process_now_ms() + KILL_MS;
+    for (;;) {
+        struct process_list list = {0};
+        struct process_stat stat;
+        size_t alive = 0;
+        if (workload_list_pids("", h->root, h->shim, &list, err) < 0)
+            return -1;
+        for (size_t i = 0; i < list.count; i++)
+            if (process_stat_read(list.pids[i], &stat, NULL) == 0 && stat.state != 'Z') {
+                kill(list.pids[i], SIGKILL);
+                alive++;
+            }
+        free(list.pids);
+        if (!alive)
+            return 0;
+        if (process_now_ms() >= deadline)
+            return error_set(err, ERROR_TIMEOUT, "%zu of its tasks live on after SIGKILL", alive);
+        process_sleep_ms(5);
+    }
+}
+
+static int kill_everything(const struct handle *h, struct error *err)
+{
+    return *h->tasks ? cgroup_kill(h->tasks, KILL_MS, err) : kill_without_cgroup(h, err);
+}
+
+/* SIGTERM to the root; where it has ended already, to those of its tree that have not. A stopped
+ * task takes the signal only once it goes on. */
+static int ask_to_end(const struct handle *h, struct error *err)
+{
+    if (h->root > 0) {
+        struct error why = {0};
+        if (shim_signal(h->run_dir, SIGTERM, &why) == 0)
+            return shim_signal(h->run_dir, SIGCONT, NULL), 0;
+        if (why.kind != ERROR_NOT_FOUND && why.kind != ERROR_UNREACHABLE)
+            return error_set(err, why.kind, "%s", why.message);
+        return 0; /* it ended at this very moment, or only SIGKILL is left */
+    }
+    struct process_list list = {0};
+    if (workload_list_pids(h->tasks, 0, h->shim, &list, err) < 0)
+        return -1;
+    for (size_t i = 0; i < list.count; i++) {
+        kill(list.pids[i], SIGTERM);
+        kill(list.pids[i], SIGCONT);
+    }
+    free(list.pids);
+    return 0;
+}
+
+static int stop_taken(struct workloads *w, struct workload *x, uint64_t timeout_ms,
+                      struct error *err)
+{
+    __attribute__((cleanup(handle_done))) struct handle h;
+    handle_of(x, &h);
+    pthread_mutex_unlock(&w->lock);
+    int rc = ask_to_end(&h, err);
+    pthread_mutex_lock(&w->lock);
+    if (rc < 0)
+        return -1;
+    if (workload_wait_exited(w, x, timeout_ms))
+        return 0;
+    pthread_mutex_unlock(&w->lock);
+    rc = kill_everything(&h, err);
+    pthread_mutex_lock(&w->lock);
+    if (rc < 0)
+        return -1;
+    if (!workload_wait_exited(w, x, GONE_MS))
+        return error_set(err, ERROR_TIMEOUT,
+                         "its tasks are killed, but its shim (pid %d) has not left after %d s",
+                         x->shim_pid, GONE_MS / 1000);
+    return 0;
+}
+
+int workloads_stop(struct workloads *w, const char *name, uint64_t timeout_ms, struct error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    struct workload *x = workload_take(w, name, 0, err);
+    int rc = x ? 0 : -1;
+    if (x) {
+        if (*x->migration)
+            rc = error_set(err, ERROR_CONFLICT,
+                           "workload '%s' is held by migration %s; cancel that first, or wait for "
+                           "its end",
+                           name, x->migration);
+        else if (x->state != WORKLOAD_EXITED)
+            rc = stop_taken(w, x, timeout_ms, err) < 0
+                     ? error_wrap(err, "workload '%s' is not stopped", name)
+                     : 0;
+        workload_release(w, x);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return rc;
+}
+
+/* A shim that never came to be watched (its start was cut short) is nobody's to wait for. */
+static void kill_unwatched_shim(const struct handle *h, bool is_child)
+{
+    struct process_stat stat;
+    if (h->shim <= 0 || process_stat_read(h->shim, &stat, NULL) < 0 ||
+        strncmp(stat.comm, "cpuagent-shim", sizeof(stat.comm)) != 0)
+        return;
+    kill(h->shim, SIGKILL);
+    if (is_child)
+        waitpid(h->shim, NULL, 0);
+}
+
+static int destroy_taken(struct workloads *w, struct workload *x, struct error *err)
+{
+    if (x->state == WORKLOAD_EXITED)
+        return 0;
+    __attribute__((cleanup(handle_done))) struct handle h;
+    bool watched = x->shim_fd >= 0, is_child = x->shim_is_child;
+    handle_of(x, &h);
+    pthread_mutex_unlock(&w->lock);
+    int rc = kill_everything(&h, err);
+    if (rc == 0 && !watched)
+        kill_unwatched_shim(&h, is_child);
+    pthread_mutex_lock(&w->lock);
+    if (rc == 0 && watched && !workload_wait_exited(w, x, GONE_MS))
+        rc = error_set(err, ERROR_TIMEOUT,
+                       "its tasks are killed, but its shim (pid %d) has not left after %d s",
+                       h.shim, GONE_MS / 1000);
+    return rc;
+}
+
+int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, struct error *err)
+{
+    struct error why = {0};
+    if (name_check("workload", name, err) < 0)
+        return -1;
+    pthread_mutex_lock(&w->lock);
+    struct workload *x = workload_take(w, name, TAKE_MS, &why);
+    if (!x) {
+        pthread_mutex_unlock(&w->lock);
+        return why.kind == ERROR_NOT_FOUND ? 0 : error_set(err, why.kind, "%s", why.message);
+    }
+    int rc = destroy_taken(w, x, err);
+    pthread_mutex_unlock(&w->lock);
+    /* Taken, and no longer watched: nobody else touches it. */
+    if (rc == 0)
+        rc = cgroup_remove(x->cgroup_dir, KILL_MS, err);
+    if (rc == 0 && remove_dir)
+        rc = file_remove_tree(x->dir, err);
+    if (rc == 0)
+        rc = file_remove_tree(x->run_dir, err);
+    pthread_mutex_lock(&w->lock);
+    if (rc == 0)
+        workload_forget(w, x);
+    else
+        workload_release(w, x);
+    pthread_mutex_unlock(&w->lock);
+    if (rc < 0)
+        return error_wrap(err, "workload '%s' is not removed", name);
+    log_info("workload removed", LOG_STR("workload", name));
+    workload_tell(w, name);
+    return 0;
+}
+
+int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_stopped,
+                       struct error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    struct workload *x = workload_take(w, name, TAKE_MS, err);
+    if (!x) {
+        pthread_mutex_unlock(&w->lock);
+        return -1;
+    }
+    __attribute__((cleanup(handle_done))) struct handle h;
+    handle_of(x, &h);
+    bool exited = x->state == WORKLOAD_EXITED;
+    pthread_mutex_unlock(&w->lock);
+
+    struct process_list list = {0};
+    int rc = exited ? error_set(err, ERROR_CONFLICT, "it has exited")
+                    : workload_list_pids(h.tasks, h.root, h.shim, &list, err);
+    if (rc == 0)
+        rc = process_continue(list.pids, keep_stopped, CONTINUE_MS, err);
+    free(list.pids);
+
+    pthread_mutex_lock(&w->lock);
+    if (rc == 0 && x->state != WORKLOAD_EXITED) {
+        x->state = WORKLOAD_RUNNING;
+        *x->migration = '\0';
+        rc = workload_record_save(w, x, err);
+    }
+    workload_release(w, x);
+    pthread_mutex_unlock(&w->lock);
+    if (rc < 0)
+        return error_wrap(err, "workload '%s' does not go on", name);
+    workload_tell(w, name);
+    return 0;
+}
