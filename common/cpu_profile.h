@@ -20,6 +20,7 @@ struct cpu_component {
     bool enabled;      /* in XCR0 (or, where XCR0 is unknown, claimed by leaf 0xD) */
     bool layout_known; /* size and offset were reported */
     bool aligned;      /* aligned to 64 bytes in the compacted format (0xD.n ECX[1]) */
+    bool conflict;     /* seen in two layouts: no buffer can be right for both */
     uint32_t size_bytes, offset_bytes;
 };
 
@@ -37,6 +38,8 @@ struct cpu_profile *cpu_profile_join(const struct cpu_profile *a, const struct c
 
 bool cpu_profile_has(const struct cpu_profile *profile, enum cpu_feature_id feature);
 bool cpu_profile_equal(const struct cpu_profile *a, const struct cpu_profile *b);
+/* Equal profiles have equal hashes; for tables that share them. */
+uint64_t cpu_profile_hash(const struct cpu_profile *profile);
 /* "GenuineIntel", "AuthenticAMD"; "" when unknown or mixed. Borrowed. */
 const char *cpu_profile_vendor(const struct cpu_profile *profile);
 /* The brand string for people, "" when unknown. Borrowed. */
@@ -44,9 +47,11 @@ const char *cpu_profile_brand(const struct cpu_profile *profile);
 /* "x86-64-v1" … "x86-64-v4", or "x86-64-v0" below v1 (x86-64 psABI, table of micro-architecture
  * levels). Static. */
 const char *cpu_profile_level(const struct cpu_profile *profile);
-bool cpu_profile_xcr0(const struct cpu_profile *profile, uint64_t *ret); /* false: unknown */
+/* The enabled components. False where XCR0 was not reported: *ret is then what leaf 0xD claims and
+ * a feature bit bears out. */
+bool cpu_profile_xcr0(const struct cpu_profile *profile, uint64_t *ret);
 const struct cpu_component *cpu_profile_component(const struct cpu_profile *profile, unsigned id);
-/* The uncompacted xsave area of the enabled components: max(offset+size), in bytes. */
+/* The uncompacted xsave area of the enabled components: max(offset+size), in bytes; 0: unknown. */
 uint32_t cpu_profile_xsave_size(const struct cpu_profile *profile);
 /* Names of the features, as a JSON array in the registry's order; the caller owns it. */
 json_object *cpu_profile_feature_names(const struct cpu_profile *profile);
