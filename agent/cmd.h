@@ -58,6 +58,13 @@ int cmd_value_u64(const struct cmd_args *args, const char *name, unsigned long l
 /* -o table|json: *ret_json. */
 int cmd_output(const struct cmd_args *args, bool *ret_json, struct error *err);
 
+struct client;
+/* A client of the local agent: --socket, else $CPUAGENT_SOCKET, else LOCAL_SOCKET_DEFAULT. The
+ * caller owns *ret. */
+int cmd_local_client(const struct cmd_args *args, struct client **ret, struct error *err);
+/* Prints text from outside with control characters as '?'. */
+void cmd_print_plain(const char *text);
+
 int cmd_adopt(const struct cmd_args *args, struct error *err);
 int cmd_probe(const struct cmd_args *args, struct error *err);
 int cmd_ps(const struct cmd_args *args, struct error *err);

@@ -14,8 +14,7 @@
 #define LOCAL_SOCKET_GROUP   "cpubroker"
 
 struct local_api_config {
-    const char
-        *socket_path; /* made anew, 0660 root:cpubroker (0600 where there is no such group) */
+    const char *socket_path;     /* made anew: 0660 root:cpubroker; 0600 without that group */
     const char *default_pool;    /* for a run or adopt that names none */
     struct workloads *workloads; /* borrowed; outlives the server */
     /* Claims the name at the broker before anything is started; `dir` is resolved. May be NULL

@@ -50,6 +50,8 @@ void workload_fill_info(const struct workload *x, struct workload_info *ret)
         .shim_pid = x->shim_pid,
         .exit_status = x->state == WORKLOAD_EXITED ? x->exit_status : -1,
         .started_at_ms = x->started_at_ms,
+        .uid = x->uid,
+        .gid = x->gid,
         .adopted = x->adopted,
     };
     /* A copy of its own: json-c's counts are not atomic. */

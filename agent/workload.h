@@ -44,9 +44,11 @@ struct workload_info { /* a copy; release with workload_info_done */
     char *name, *pool, *dir, *cgroup_dir; /* owned */
     json_object *command;                 /* owned; array of strings */
     enum workload_state state;
-    pid_t root_pid, shim_pid;
+    pid_t root_pid; /* 0 once the root has ended, though others of its tree may live */
+    pid_t shim_pid;
     int exit_status; /* -1: unknown or not exited; else exit code, or 128 + signal */
     int64_t started_at_ms;
+    unsigned uid, gid; /* whose it is */
     bool adopted;
     char migration[64]; /* the migration that holds it; "" for none */
 };
