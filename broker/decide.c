@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decide.c - the verdict about a move, from the pure CPU rules and the fleet's
+ * state. */
+#include "decide.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void judge_engine(const struct node *node, const char *role, struct verdict *verdict)
+{
+    if (json_array_size(node->engines) > 0)
+        return;
+    verdict_add(verdict, VERDICT_NO_ENGINE, VERDICT_REJECT,
+                "Run `cpuagent probe` there: it says why CRIU does not work.",
+                "The %s, node '%s', has no checkpoint engine that works.", role, node->name);
+}
+
+static void judge_liveness(struct model *model, const struct node *node, const char *role,
+                           struct verdict *verdict)
+{
+    enum node_status status = model_node_status(model, node);
+    if (status == NODE_IMPORTED)
+        verdict_add(verdict, VERDICT_NODE_IMPORTED, VERDICT_REJECT,
+                    "Start an agent there to move workloads to it.",
+                    "The %s, node '%s', is known only by an imported report; no "
+                    "agent runs there.",
+                    role, node->name);
+    else if (status == NODE_SILENT)
+        verdict_add(verdict, VERDICT_NODE_SILENT, VERDICT_REJECT,
+                    "See whether cpuagent runs there and reaches the broker.",
+                    "The agent of the %s, node '%s', has not been heard of for "
+                    "more than %llu ms.",
+                    role, node->name, (unsigned long long)model->silent_after_ms);
+}
+
+static void judge_workload(struct model *model, const struct workload *workload,
+                           struct verdict *verdict)
+{
+    const struct move *move = model_move_of(model, workload->name);
+    if (move)
+        verdict_add(verdict, VERDICT_MIGRATION_RUNNING, VERDICT_REJECT,
+                    "Wait for it, or cancel it with `cpubroker migrations cancel`.",
+                    "Workload '%s' is being moved from '%s' to '%s' already: "
+                    "migration %s, %s.",
+                    workload->name, move->from, move->to, move->id,
+                    migration_state_name(move->state));
+    else if (workload->state != LIFE_RUNNING)
+        verdict_add(verdict, VERDICT_WORKLOAD_NOT_RUNNING, VERDICT_REJECT, NULL,
+                    "Workload '%s' is %s, not running.", workload->name,
+                    life_state_name(workload->state));
+    const struct node *source = sorted_find(&model->nodes, workload->node);
+    if (source && model_node_status(model, source) == NODE_SILENT)
+        judge_liveness(model, source, "source", verdict);
+    if (source && source->profile)
+        judge_engine(source, "source", verdict);
+}
+
+static void judge_target(struct model *model, const struct workload *workload,
+                         const struct node *target, struct verdict *verdict)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    if (strcmp(workload->node, target->name) == 0)
+        verdict_add(verdict, VERDICT_SAME_NODE, VERDICT_REJECT, NULL,
+                    "Workload '%s' is on node '%s' already.", workload->name, target->name);
+    judge_liveness(model, target, "target", verdict);
+    if (pool && !model_is_member(pool, target)) {
+        char remedy[256];
+        snprintf(remedy, sizeof(remedy), "`cpubroker pools join %s %s` makes it one.", pool->name,
+                 target->name);
+        verdict_add(verdict, VERDICT_NOT_IN_POOL, VERDICT_REJECT, remedy,
+                    "Node '%s' is no member of pool '%s', to which workload '%s' belongs.",
+                    target->name, pool->name, workload->name);
+    }
+    if (!target->profile) {
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
+                    "Its agent sends a report shortly after it starts.",
+                    "Node '%s' has not reported its CPUs.", target->name);
+        return;
+    }
+    if (!target->imported)
+        judge_engine(target, "target", verdict);
+    if (!workload->need) {
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT, NULL,
+                    "It is not known what workload '%s' was exposed to.", workload->name);
+        return;
+    }
+    const struct verdict_policy policy = {.mix_vendors = pool && pool->mix_vendors};
+    verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
+                  verdict);
+}
+
+void decide_move(struct model *model, const struct workload *workload, const struct node *target,
+                 struct verdict *verdict)
+{
+    judge_workload(model, workload, verdict);
+    judge_target(model, workload, target, verdict);
+    verdict_sort(verdict);
+}
+
+static unsigned surplus(const struct cpu_profile *need, const struct cpu_profile *target)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++)
+        count += cpu_profile_has(target, (enum cpu_feature_id)i) &&
+                 !cpu_profile_has(need, (enum cpu_feature_id)i);
+    return count;
+}
+
+/* Moves the reasons of `from` that reject to the end of `to`. */
+static void take_rejects(struct verdict *to, struct verdict *from)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < from->reason_count; i++) {
+        struct verdict_reason *reason = &from->reasons[i];
+        if (reason->severity != VERDICT_REJECT) {
+            from->reasons[kept++] = *reason;
+            continue;
+        }
+        if (to->reason_count == to->reason_room) {
+            to->reason_room = to->reason_room ? 2 * to->reason_room : 8;
+            to->reasons = xrealloc(to->reasons, to->reason_room * sizeof(*to->reasons));
+        }
+        to->reasons[to->reason_count++] = *reason;
+        to->rejected = true;
+    }
+    from->reason_count = kept;
+}
+
+struct best {
+    const struct node *node;
+    struct verdict verdict;
+    unsigned surplus;
+};
+
+static bool better(const struct verdict *verdict, unsigned spare, const struct best *best)
+{
+    if (!best->node)
+        return true;
+    if (verdict->reason_count != best->verdict.reason_count)
+        return verdict->reason_count < best->verdict.reason_count;
+    return spare < best->surplus; /* walked in order of name, so the first of
+                                     equals stays */
+}
+
+static void consider(struct model *model, const struct workload *workload,
+                     const struct node *target, struct best *best, struct verdict *refusals)
+{
+    struct verdict verdict = {0};
+    judge_target(model, workload, target, &verdict);
+    if (verdict.rejected) {
+        take_rejects(refusals, &verdict);
+    } else {
+        unsigned spare = surplus(workload->need, target->profile->cpu);
+        if (better(&verdict, spare, best)) {
+            verdict_done(&best->verdict);
+            *best = (struct best){target, verdict, spare};
+            return;
+        }
+    }
+    verdict_done(&verdict);
+}
+
+const struct node *decide_best(struct model *model, const struct workload *workload,
+                               struct verdict *verdict)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    struct verdict refusals = {0};
+    struct best best = {0};
+    struct node *node = NULL;
+    size_t tried = 0;
+    judge_workload(model, workload, verdict);
+    if (pool && !verdict->rejected) {
+        SORTED_EACH(&pool->members, node)
+        {
+            if (strcmp(node->name, workload->node) == 0)
+                continue;
+            tried++;
+            consider(model, workload, node, &best, &refusals);
+        }
+    }
+    if (best.node) {
+        verdict_done(verdict);
+        *verdict = best.verdict;
+    } else {
+        if (!verdict->rejected)
+            verdict_add(verdict, VERDICT_NO_TARGET, VERDICT_REJECT,
+                        "`cpubroker nodes` shows who is there; `--to` asks about one.",
+                        tried ? "None of the %zu other members of pool '%s' can take "
+                                "workload '%s'."
+                              : "There are %zu other members in pool '%s' that could take "
+                                "workload '%s'.",
+                        tried, workload->pool, workload->name);
+        take_rejects(verdict, &refusals);
+    }
+    verdict_done(&refusals);
+    return best.node;
+}
+
+static bool share_mixed_pool(struct model *model, const struct node *a, const struct node *b)
+{
+    struct pool *pool = NULL;
+    SORTED_EACH(&model->pools, pool)
+    if (pool->mix_vendors && model_is_member(pool, a) && model_is_member(pool, b))
+        return true;
+    return false;
+}
+
+void decide_cpus(struct model *model, const struct node *from, const struct node *to,
+                 struct verdict *verdict)
+{
+    const struct node *both[] = {from, to};
+    for (size_t i = 0; i < ARRAY_LEN(both); i++)
+        if (!both[i]->profile)
+            verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
+                        "Its agent sends a report shortly after it starts.",
+                        "Node '%s' has not reported its CPUs.", both[i]->name);
+    if (from->profile && to->profile) {
+        const struct verdict_policy policy = {.mix_vendors = share_mixed_pool(model, from, to)};
+        verdict_judge(from->profile->cpu, to->profile->cpu, from->name, to->name, &policy, verdict);
+    }
+    verdict_sort(verdict);
+}

@@ -1,0 +1,538 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_fleet.c - changes to nodes and pools, and the epochs that follow from
+ * them. */
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "digest.h"
+#include "log.h"
+#include "model_internal.h"
+
+#define SEEN_SAVE_MS                                        \
+    60000 /* how often "last heard of" reaches the database \
+           */
+
+void mask_change_make(struct mask_change *change, struct pool *pool, struct cpu_profile *removed,
+                      struct cpu_profile *added)
+{
+    *change = (struct mask_change){.pool = pool, .removed = removed, .added = added};
+    if (removed)
+        mask_remove(pool->mask, removed);
+    if (added)
+        mask_add(pool->mask, added);
+    change->profile = mask_profile(pool->mask);
+    if (change->profile)
+        mask_profile_digest(change->profile, change->digest);
+    change->epoch = pool->epoch + (strcmp(change->digest, pool->digest) != 0);
+}
+
+static json_object *member_names(const struct pool *pool, const struct node *joins,
+                                 const struct node *leaves)
+{
+    json_object *names = json_object_new_array();
+    struct node *node = NULL;
+    SORTED_EACH(&pool->members, node)
+    if (node != leaves)
+        json_object_array_add(names, json_object_new_string(node->name));
+    if (joins)
+        json_object_array_add(names, json_object_new_string(joins->name));
+    return names;
+}
+
+int mask_change_store(struct model *model, const struct mask_change *change,
+                      const struct node *joins, const struct node *leaves, struct error *err)
+{
+    if (change->epoch == change->pool->epoch)
+        return 0;
+    autojson *members = member_names(change->pool, joins, leaves);
+    autojson *mask = change->profile ? mask_profile_to_json(change->profile) : NULL;
+    autofree char *members_text = json_text(members);
+    autofree char *mask_text = mask ? json_text(mask) : NULL;
+    const struct store_epoch row = {
+        .pool = change->pool->name,
+        .epoch = change->epoch,
+        .digest = change->digest,
+        .mask = mask_text,
+        .members = members_text,
+        .created_at_ms = clock_unix_ms(model->clock),
+    };
+    return store_epoch_add(model->store, &row, err);
+}
+
+void mask_change_apply(struct mask_change *change)
+{
+    struct pool *pool = change->pool;
+    if (change->epoch != pool->epoch)
+        log_info("the pool's mask changed", LOG_STR("pool", pool->name),
+                 LOG_INT("epoch", change->epoch), LOG_STR("digest", change->digest));
+    cpu_profile_free(pool->profile);
+    pool->profile = steal_ptr(&change->profile);
+    pool->epoch = change->epoch;
+    memcpy(pool->digest, change->digest, sizeof(pool->digest));
+}
+
+void mask_change_undo(struct mask_change *change)
+{
+    if (change->added)
+        mask_remove(change->pool->mask, change->added);
+    if (change->removed)
+        mask_add(change->pool->mask, change->removed);
+    cpu_profile_free(steal_ptr(&change->profile));
+}
+
+static struct store_node node_row(const struct node *node)
+{
+    return (struct store_node){
+        .name = node->name,
+        .imported = node->imported,
+        .report_sha256 = node->profile ? node->profile->sha256 : NULL,
+        .version = node->version,
+        .boot_id = node->boot_id,
+        .image_address = node->image_address,
+        .created_at_ms = node->created_at_ms,
+        .seen_at_ms = node->seen_at_ms,
+    };
+}
+
+static struct node *node_new(struct model *model, const char *name, bool imported)
+{
+    struct node *node = xcalloc(1, sizeof(*node));
+    char random[13];
+    random_hex(6, random);
+    node->name = xstrdup(name);
+    node->imported = imported;
+    node->created_at_ms = clock_unix_ms(model->clock);
+    node->seen_monotonic_ms = node->stray_logged_ms = -1;
+    node->generation = strtoull(random, NULL, 16);
+    return node;
+}
+
+/* What a new report of a node changes: the masks of its pools, the ledgers of
+ * its workloads. */
+struct report_change {
+    struct node *node;
+    const struct profile *profile;
+    struct mask_change *masks; /* owned */
+    size_t mask_count;
+};
+
+static void report_change_make(struct model *model, struct report_change *change)
+{
+    struct node *node = change->node;
+    struct pool *pool = NULL;
+    change->masks = xcalloc(model->pools.count, sizeof(*change->masks));
+    SORTED_EACH(&model->pools, pool)
+    if (model_is_member(pool, node))
+        mask_change_make(&change->masks[change->mask_count++], pool,
+                         node->profile ? node->profile->cpu : NULL, change->profile->cpu);
+}
+
+static bool lives_on(const struct workload *workload, const struct node *node)
+{
+    return workload->state != LIFE_EXITED && strcmp(workload->node, node->name) == 0;
+}
+
+static int report_change_store(struct model *model, const struct report_change *change,
+                               bool imported, const char *text, struct error *err)
+{
+    struct node *node = change->node;
+    int64_t now_ms = clock_unix_ms(model->clock);
+    if (store_report_put(model->store, change->profile->sha256, text, now_ms, err) < 0)
+        return -1;
+    struct store_node row = node_row(node);
+    row.report_sha256 = change->profile->sha256;
+    row.imported = imported;
+    if (store_node_put(model->store, &row, err) < 0)
+        return -1;
+    for (size_t i = 0; i < change->mask_count; i++)
+        if (mask_change_store(model, &change->masks[i], NULL, NULL, err) < 0)
+            return -1;
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    {
+        const struct store_seen seen = {workload->name, node->name, change->profile->sha256,
+                                        now_ms};
+        if (lives_on(workload, node) && store_seen_add(model->store, &seen, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int report_change_commit(struct model *model, const struct report_change *change,
+                                bool imported, json_object *report, struct error *err)
+{
+    autofree char *text = json_canonical(report);
+    if (store_begin(model->store, err) < 0)
+        return -1;
+    if (report_change_store(model, change, imported, text, err) < 0) {
+        store_rollback(model->store);
+        return -1;
+    }
+    return store_commit(model->store, err);
+}
+
+static void report_change_apply(struct model *model, struct report_change *change, bool imported,
+                                json_object *report)
+{
+    struct node *node = change->node;
+    struct workload *workload = NULL;
+    model_write_lock(model);
+    if (sorted_find(&model->nodes, node->name) != node)
+        sorted_add(&model->nodes, node);
+    node->imported = imported;
+    for (size_t i = 0; i < change->mask_count; i++)
+        mask_change_apply(&change->masks[i]);
+    SORTED_EACH(&model->workloads, workload)
+    if (lives_on(workload, node))
+        model_workload_expose(model, workload, node->name, change->profile,
+                              clock_unix_ms(model->clock));
+    node_take_report(node, change->profile, report);
+    model->generation++;
+    model_unlock(model);
+}
+
+int model_node_report(struct model *model, const char *name, bool imported, json_object *report,
+                      bool *ret_changed, char ret_sha256[65], struct error *err)
+{
+    autofree char *canonical = json_canonical(report);
+    sha256_hex(canonical, strlen(canonical), ret_sha256);
+    *ret_changed = false;
+    WRITER(model);
+    struct node *node = sorted_find(&model->nodes, name);
+    if (!node && !imported)
+        return error_set(err, ERROR_NOT_FOUND,
+                         "no node '%s' yet: its agent sends a heartbeat before its report", name);
+    if (node && !node->imported && imported)
+        return error_set(err, ERROR_CONFLICT,
+                         "node '%s' has an agent that reports for it; import under another name",
+                         name);
+    if (node && node->profile && strcmp(node->profile->sha256, ret_sha256) == 0)
+        return 0;
+    struct report_change change = {.profile = model_profile(model, ret_sha256, report, err)};
+    if (!change.profile)
+        return -1;
+    change.node = node ? node : node_new(model, name, true);
+    report_change_make(model, &change);
+    int rc = report_change_commit(model, &change, imported, report, err);
+    if (rc == 0) {
+        report_change_apply(model, &change, imported, report);
+        *ret_changed = true;
+        log_info(imported ? "a report was imported" : "a node reported its CPUs",
+                 LOG_STR("node", name), LOG_STR("sha256", ret_sha256));
+    } else {
+        for (size_t i = 0; i < change.mask_count; i++)
+            mask_change_undo(&change.masks[i]);
+        if (!node)
+            node_free(change.node);
+    }
+    free(change.masks);
+    return rc;
+}
+
+static bool is_new_fact(const char *known, const char *told)
+{
+    return told && !same_text(known, told);
+}
+
+static void take_fact(char **known, const char *told)
+{
+    if (!is_new_fact(*known, told))
+        return;
+    free(*known);
+    *known = xstrdup(told);
+}
+
+static int first_heartbeat(struct model *model, const char *name, const struct node_facts *facts,
+                           struct error *err)
+{
+    int64_t now_ms = clock_unix_ms(model->clock);
+    struct pool *pool = facts->pool ? sorted_find(&model->pools, facts->pool) : NULL;
+    struct node *node = node_new(model, name, false);
+    take_fact(&node->version, facts->version);
+    take_fact(&node->boot_id, facts->boot_id);
+    take_fact(&node->image_address, facts->image_address);
+    node->seen_at_ms = node->saved_at_ms = now_ms;
+    const struct store_node row = node_row(node);
+    int rc = store_begin(model->store, err);
+    if (rc == 0) {
+        if (store_node_put(model->store, &row, err) < 0 ||
+            (pool && store_member_add(model->store, pool->name, name, now_ms, err) < 0)) {
+            store_rollback(model->store);
+            rc = -1;
+        } else {
+            rc = store_commit(model->store, err);
+        }
+    }
+    if (rc < 0) {
+        node_free(node);
+        return -1;
+    }
+    model_write_lock(model);
+    node->seen_monotonic_ms = clock_monotonic_ms(model->clock);
+    node->free_bytes = facts->free_bytes;
+    sorted_add(&model->nodes, node);
+    if (pool)
+        sorted_add(&pool->members, node);
+    model->generation++;
+    model_unlock(model);
+    log_info("a new node", LOG_STR("node", name), LOG_STR("pool", pool ? pool->name : ""));
+    if (!pool && facts->pool)
+        log_warn("the node names a pool that is not there; it is a member of none",
+                 LOG_STR("node", name), LOG_STR("pool", facts->pool));
+    return 0;
+}
+
+int model_node_seen_locked(struct model *model, const char *name, const struct node_facts *facts,
+                           struct error *err)
+{
+    struct node *node = sorted_find(&model->nodes, name);
+    if (!node)
+        return first_heartbeat(model, name, facts, err);
+    int64_t now_ms = clock_unix_ms(model->clock);
+    bool changed = node->imported || is_new_fact(node->version, facts->version) ||
+                   is_new_fact(node->boot_id, facts->boot_id) ||
+                   is_new_fact(node->image_address, facts->image_address);
+    bool save = changed || now_ms - node->saved_at_ms >= SEEN_SAVE_MS || now_ms < node->saved_at_ms;
+    if (changed) {
+        struct store_node row = node_row(node);
+        row.imported = false;
+        row.seen_at_ms = now_ms;
+        row.version = facts->version ? facts->version : row.version;
+        row.boot_id = facts->boot_id ? facts->boot_id : row.boot_id;
+        row.image_address = facts->image_address ? facts->image_address : row.image_address;
+        if (store_node_put(model->store, &row, err) < 0)
+            return -1;
+    } else if (save && store_node_touch(model->store, name, now_ms, err) < 0) {
+        return -1;
+    }
+    model_write_lock(model);
+    if (model_node_status(model, node) != NODE_LIVE)
+        log_info("the node is live", LOG_STR("node", name));
+    if (changed) {
+        take_fact(&node->version, facts->version);
+        take_fact(&node->boot_id, facts->boot_id);
+        take_fact(&node->image_address, facts->image_address);
+        node->imported = false;
+        model->generation++;
+    }
+    if (save)
+        node->saved_at_ms = now_ms;
+    node->seen_at_ms = now_ms;
+    node->seen_monotonic_ms = clock_monotonic_ms(model->clock);
+    node->free_bytes = facts->free_bytes;
+    model_unlock(model);
+    return 0;
+}
+
+static int check_unused(struct model *model, const struct node *node, struct error *err)
+{
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    if (lives_on(workload, node))
+        return error_set(err, ERROR_CONFLICT,
+                         "node '%s' holds workload '%s' (%s); move or stop it first", node->name,
+                         workload->name, life_state_name(workload->state));
+    struct move *move = NULL;
+    SORTED_EACH(&model->moves, move)
+    if (!migration_state_is_final(move->state) &&
+        (strcmp(move->from, node->name) == 0 || strcmp(move->to, node->name) == 0))
+        return error_set(err, ERROR_CONFLICT, "node '%s' is party to migration %s (%s) of '%s'",
+                         node->name, move->id, migration_state_name(move->state), move->workload);
+    if (model_node_status(model, node) == NODE_LIVE)
+        return error_set(err, ERROR_CONFLICT,
+                         "node '%s' is live and would be back with its next heartbeat; stop its "
+                         "agent first",
+                         node->name);
+    return 0;
+}
+
+static void forget_exited(struct model *model, const char *node, const char *pool)
+{
+    for (size_t i = model->workloads.count; i-- > 0;) {
+        struct workload *workload = model->workloads.items[i];
+        if (workload->state != LIFE_EXITED || (node && strcmp(workload->node, node) != 0) ||
+            (pool && strcmp(workload->pool, pool) != 0))
+            continue;
+        sorted_remove(&model->workloads, workload);
+        workload_free(workload);
+    }
+}
+
+/* What a target that is gone had left to discard went with it. */
+static void forget_moves(struct model *model, const char *node)
+{
+    for (size_t i = model->moves.count; i-- > 0;) {
+        struct move *move = model->moves.items[i];
+        if (!migration_state_is_final(move->state) || strcmp(move->to, node) != 0)
+            continue;
+        sorted_remove(&model->moves, move);
+        move_free(move);
+    }
+}
+
+static int node_delete_store(struct model *model, struct mask_change *masks, size_t count,
+                             const struct node *node, struct error *err)
+{
+    if (store_begin(model->store, err) < 0)
+        return -1;
+    int rc = store_node_delete(model->store, node->name, err);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = mask_change_store(model, &masks[i], NULL, node, err);
+    if (rc == 0)
+        return store_commit(model->store, err);
+    store_rollback(model->store);
+    return -1;
+}
+
+int model_node_delete(struct model *model, const char *name, struct error *err)
+{
+    WRITER(model);
+    struct node *node = model_node(model, name, err);
+    if (!node || check_unused(model, node, err) < 0)
+        return -1;
+    autofree struct mask_change *masks = xcalloc(model->pools.count, sizeof(*masks));
+    size_t count = 0;
+    struct pool *pool = NULL;
+    SORTED_EACH(&model->pools, pool)
+    if (model_is_member(pool, node))
+        mask_change_make(&masks[count++], pool, node->profile ? node->profile->cpu : NULL, NULL);
+    if (node_delete_store(model, masks, count, node, err) < 0) {
+        for (size_t i = 0; i < count; i++)
+            mask_change_undo(&masks[i]);
+        return -1;
+    }
+    model_write_lock(model);
+    for (size_t i = 0; i < count; i++) {
+        mask_change_apply(&masks[i]);
+        sorted_remove(&masks[i].pool->members, node);
+    }
+    forget_exited(model, name, NULL);
+    forget_moves(model, name);
+    sorted_remove(&model->nodes, node);
+    model->generation++;
+    model_unlock(model);
+    log_info("the node was removed", LOG_STR("node", name));
+    node_free(node);
+    return 0;
+}
+
+int model_pool_put(struct model *model, const char *name, bool mix_vendors, bool *ret_made,
+                   struct error *err)
+{
+    WRITER(model);
+    struct pool *pool = sorted_find(&model->pools, name);
+    const struct store_pool row = {
+        .name = name, .mix_vendors = mix_vendors, .created_at_ms = clock_unix_ms(model->clock)};
+    if (store_pool_put(model->store, &row, err) < 0)
+        return -1;
+    *ret_made = !pool;
+    model_write_lock(model);
+    if (!pool) {
+        pool = xcalloc(1, sizeof(*pool));
+        pool->name = xstrdup(name);
+        pool->created_at_ms = row.created_at_ms;
+        pool->mask = mask_new();
+        sorted_add(&model->pools, pool);
+    }
+    pool->mix_vendors = mix_vendors;
+    model->generation++;
+    model_unlock(model);
+    return 0;
+}
+
+int model_pool_delete(struct model *model, const char *name, struct error *err)
+{
+    WRITER(model);
+    struct pool *pool = model_pool(model, name, err);
+    if (!pool)
+        return -1;
+    if (strcmp(name, "default") == 0)
+        return error_set(err, ERROR_CONFLICT, "the pool 'default' always exists");
+    if (pool->members.count)
+        return error_set(err, ERROR_CONFLICT, "pool '%s' has %zu members; remove them first", name,
+                         pool->members.count);
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    if (workload->state != LIFE_EXITED && strcmp(workload->pool, name) == 0)
+        return error_set(err, ERROR_CONFLICT, "pool '%s' holds workload '%s' on node '%s'", name,
+                         workload->name, workload->node);
+    if (store_begin(model->store, err) < 0)
+        return -1;
+    if (store_pool_delete(model->store, name, err) < 0) {
+        store_rollback(model->store);
+        return -1;
+    }
+    if (store_commit(model->store, err) < 0)
+        return -1;
+    model_write_lock(model);
+    forget_exited(model, NULL, name);
+    sorted_remove(&model->pools, pool);
+    model->generation++;
+    model_unlock(model);
+    pool_free(pool);
+    return 0;
+}
+
+static int membership_store(struct model *model, const struct mask_change *mask,
+                            const struct node *node, bool joins, struct error *err)
+{
+    const char *pool = mask->pool->name;
+    if (store_begin(model->store, err) < 0)
+        return -1;
+    int rc =
+        joins ? store_member_add(model->store, pool, node->name, clock_unix_ms(model->clock), err)
+              : store_member_remove(model->store, pool, node->name, err);
+    if (rc == 0)
+        rc = mask_change_store(model, mask, joins ? node : NULL, joins ? NULL : node, err);
+    if (rc == 0)
+        return store_commit(model->store, err);
+    store_rollback(model->store);
+    return -1;
+}
+
+static int change_membership(struct model *model, struct pool *pool, struct node *node, bool joins,
+                             struct error *err)
+{
+    struct mask_change mask;
+    struct cpu_profile *cpu = node->profile ? node->profile->cpu : NULL;
+    mask_change_make(&mask, pool, joins ? NULL : cpu, joins ? cpu : NULL);
+    if (membership_store(model, &mask, node, joins, err) < 0) {
+        mask_change_undo(&mask);
+        return -1;
+    }
+    model_write_lock(model);
+    if (joins)
+        sorted_add(&pool->members, node);
+    else
+        sorted_remove(&pool->members, node);
+    mask_change_apply(&mask);
+    model->generation++;
+    model_unlock(model);
+    return 0;
+}
+
+int model_pool_join(struct model *model, const char *pool_name, const char *node_name,
+                    struct error *err)
+{
+    WRITER(model);
+    struct pool *pool = model_pool(model, pool_name, err);
+    struct node *node = pool ? model_node(model, node_name, err) : NULL;
+    if (!node)
+        return -1;
+    return model_is_member(pool, node) ? 0 : change_membership(model, pool, node, true, err);
+}
+
+int model_pool_leave(struct model *model, const char *pool_name, const char *node_name,
+                     struct error *err)
+{
+    WRITER(model);
+    struct pool *pool = model_pool(model, pool_name, err);
+    struct node *node = pool ? model_node(model, node_name, err) : NULL;
+    if (!node)
+        return -1;
+    if (!model_is_member(pool, node))
+        return error_set(err, ERROR_NOT_FOUND, "node '%s' is no member of pool '%s'", node_name,
+                         pool_name);
+    return change_membership(model, pool, node, false, err);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* model_internal.h - what model*.c share. */
+#pragma once
+
+#include "model.h"
+
+struct model_guard {
+    struct model *model;
+};
+
+static inline struct model_guard model_writer_enter(struct model *model)
+{
+    pthread_mutex_lock(&model->writer);
+    return (struct model_guard){model};
+}
+
+static inline void model_writer_leave(struct model_guard *guard)
+{
+    pthread_mutex_unlock(&guard->model->writer);
+}
+
+/* Holds the writer's mutex until the scope ends. */
+#define WRITER(model)                                                                       \
+    __attribute__((cleanup(model_writer_leave), unused)) struct model_guard writer_guard_ = \
+        model_writer_enter(model)
+
+static inline bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+void node_free(struct node *node);
+void pool_free(struct pool *pool);
+void workload_free(struct workload *workload);
+void token_free(struct token *token);
+void move_free(struct move *move);
+
+/* The profile of a report, made and kept if it is new; the caller holds the
+ * writer's mutex. */
+const struct profile *model_profile(struct model *model, const char *sha256, json_object *json,
+                                    struct error *err);
+
+/* One pool's mask before and after a change. Made under the writer's mutex,
+ * stored within the transaction, and then either applied under the lock or
+ * undone. */
+struct mask_change {
+    struct pool *pool;
+    struct cpu_profile *removed, *added; /* borrowed */
+    struct cpu_profile *profile;         /* owned */
+    char digest[65];
+    int64_t epoch;
+};
+void mask_change_make(struct mask_change *change, struct pool *pool, struct cpu_profile *removed,
+                      struct cpu_profile *added);
+/* `joins` and `leaves` (either may be NULL) tell how the members will differ.
+ */
+int mask_change_store(struct model *model, const struct mask_change *change,
+                      const struct node *joins, const struct node *leaves, struct error *err);
+void mask_change_apply(struct mask_change *change);
+void mask_change_undo(struct mask_change *change);
+
+/* The lock need not be held: nobody else sees the node yet, or the caller
+ * writes. */
+void node_take_report(struct node *node, const struct profile *profile, json_object *report);

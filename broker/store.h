@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h - the broker's database: SQLite in WAL mode, every commit on disk
+ * before it returns.
+ *
+ * Any thread may call; a recursive lock lets one in at a time, and store_begin
+ * holds it until the transaction ends. Strings in rows are borrowed for the
+ * length of the call. Errors: ERROR_BUSY (locked by another program),
+ * ERROR_INTERNAL (disk full, damaged, a broken rule). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cleanup.h"
+#include "error.h"
+
+struct store;
+
+/* Opens or makes the database, runs the migrations that it lacks, prepares
+ * every statement. ERROR_CONFLICT when it was written by a newer cpubroker. */
+int store_open(const char *path, struct store **ret, struct error *err);
+void store_free(struct store *store); /* NULL is fine */
+DEFINE_AUTO(store)
+/* Whether the last write reached the disk. */
+bool store_healthy(const struct store *store);
+/* The newest schema that this program knows. */
+int store_schema_version(void);
+
+int store_begin(struct store *store, struct error *err);
+/* On failure the transaction is rolled back. Either way it is over, and the
+ * lock given up. */
+int store_commit(struct store *store, struct error *err);
+void store_rollback(struct store *store);
+
+/* store_fleet.c: reports, nodes, pools */
+struct store_node {
+    const char *name;
+    bool imported;
+    const char *report_sha256, *version, *boot_id, *image_address; /* may be NULL */
+    int64_t created_at_ms;
+    int64_t seen_at_ms; /* 0: never */
+};
+struct store_pool {
+    const char *name;
+    bool mix_vendors;
+    int64_t created_at_ms;
+    int64_t epoch; /* 0: it never had a mask */
+    const char *digest;
+};
+struct store_epoch {
+    const char *pool;
+    int64_t epoch;
+    const char *digest, *mask, *members; /* mask: JSON or NULL; members: JSON */
+    int64_t created_at_ms;
+};
+
+int store_report_put(struct store *store, const char *sha256, const char *json, int64_t at_ms,
+                     struct error *err);
+/* The caller owns *ret_json. ERROR_NOT_FOUND. */
+int store_report_get(struct store *store, const char *sha256, char **ret_json, struct error *err);
+int store_node_put(struct store *store, const struct store_node *row, struct error *err);
+int store_node_touch(struct store *store, const char *name, int64_t seen_at_ms, struct error *err);
+/* Its memberships and the workloads that have exited on it go with it. */
+int store_node_delete(struct store *store, const char *name, struct error *err);
+int store_nodes(struct store *store,
+                int (*each)(void *ctx, const struct store_node *row, struct error *err), void *ctx,
+                struct error *err);
+int store_pool_put(struct store *store, const struct store_pool *row, struct error *err);
+/* The workloads that have exited in it go with it. */
+int store_pool_delete(struct store *store, const char *name, struct error *err);
+int store_pools(struct store *store,
+                int (*each)(void *ctx, const struct store_pool *row, struct error *err), void *ctx,
+                struct error *err);
+int store_member_add(struct store *store, const char *pool, const char *node, int64_t at_ms,
+                     struct error *err);
+int store_member_remove(struct store *store, const char *pool, const char *node, struct error *err);
+int store_members(struct store *store,
+                  int (*each)(void *ctx, const char *pool, const char *node, struct error *err),
+                  void *ctx, struct error *err);
+int store_epoch_add(struct store *store, const struct store_epoch *row, struct error *err);
+
+/* store_workload.c: workloads and their ledger */
+struct store_workload {
+    const char *name, *pool, *node, *state;
+    int64_t pid, exit_status; /* -1: none */
+    const char *command;      /* JSON */
+    const char *dir;          /* may be NULL */
+    bool adopted;
+    int64_t epoch, created_at_ms;
+};
+struct store_seen {
+    const char *workload, *node, *report_sha256;
+    int64_t since_at_ms;
+};
+
+int store_workload_put(struct store *store, const struct store_workload *row, struct error *err);
+int store_workload_set(struct store *store, const char *name, const char *node, const char *state,
+                       int64_t pid, int64_t exit_status, struct error *err);
+int store_workloads(struct store *store,
+                    int (*each)(void *ctx, const struct store_workload *row, struct error *err),
+                    void *ctx, struct error *err);
+/* Adds a line to the ledger unless it is there. */
+int store_seen_add(struct store *store, const struct store_seen *row, struct error *err);
+int store_seen_clear(struct store *store, const char *workload, struct error *err);
+int store_seen(struct store *store,
+               int (*each)(void *ctx, const struct store_seen *row, struct error *err), void *ctx,
+               struct error *err);
+
+/* store_migration.c */
+struct store_migration {
+    const char *id, *workload, *from, *to, *state, *source_report, *target_report;
+    const char *judged_sha256, *ticket, *idempotency_key, *requested_to, *verdict, *error;
+    bool cancelled;
+    int64_t bytes, total_bytes; /* total -1: unknown */
+    int64_t created_at_ms, state_at_ms;
+    int64_t dumping_at_ms, downtime_ms, finished_at_ms; /* -1: not yet */
+};
+struct store_event {
+    int64_t seq, at_ms;
+    const char *kind, *json;
+};
+enum store_migrations_which {
+    STORE_MIGRATIONS_UNSETTLED, /* not final, or the target has not said
+                                   `discarded` */
+    STORE_MIGRATIONS_LATEST,    /* newest first */
+    STORE_MIGRATIONS_OF_WORKLOAD,
+    STORE_MIGRATIONS_BY_ID,
+    STORE_MIGRATIONS_BY_KEY,
+};
+
+int store_migration_add(struct store *store, const struct store_migration *row, struct error *err);
+int store_migration_set(struct store *store, const struct store_migration *row, struct error *err);
+/* `text` is the workload, id or key where `which` asks for one. */
+int store_migrations(struct store *store, enum store_migrations_which which, const char *text,
+                     int64_t limit,
+                     int (*each)(void *ctx, const struct store_migration *row, struct error *err),
+                     void *ctx, struct error *err);
+int store_event_add(struct store *store, const char *migration, const struct store_event *row,
+                    struct error *err);
+/* The highest seq so far, 0 for none. */
+int store_event_last(struct store *store, const char *migration, int64_t *ret, struct error *err);
+/* Those behind `after`, at most `limit`. */
+int store_events(struct store *store, const char *migration, int64_t after, int64_t limit,
+                 int (*each)(void *ctx, const struct store_event *row, struct error *err),
+                 void *ctx, struct error *err);
+/* The `phase` events only. */
+int store_phases(struct store *store, const char *migration,
+                 int (*each)(void *ctx, const struct store_event *row, struct error *err),
+                 void *ctx, struct error *err);
+
+/* How many migrations are in each state that any is in. */
+int store_migration_counts(struct store *store,
+                           int (*each)(void *ctx, const char *state, int64_t count,
+                                       struct error *err),
+                           void *ctx, struct error *err);
+
+/* store_token.c */
+struct store_token {
+    const char *sha256, *id, *role;
+    const char *node, *note; /* may be NULL */
+    int64_t created_at_ms;
+};
+
+int store_token_add(struct store *store, const struct store_token *row, struct error *err);
+int store_token_bind(struct store *store, const char *sha256, const char *node, struct error *err);
+int store_token_delete(struct store *store, const char *sha256, struct error *err);
+int store_tokens(struct store *store,
+                 int (*each)(void *ctx, const struct store_token *row, struct error *err),
+                 void *ctx, struct error *err);

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store_internal.h - the table of all SQL statements, and how store_*.c run
+ * them. */
+#pragma once
+
+#include <sqlite3.h>
+
+#include "store.h"
+
+#define FLEET_SQL(X)                                                                  \
+    X(REPORT_PUT, "INSERT INTO report VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")    \
+    X(REPORT_GET, "SELECT json FROM report WHERE sha256 = ?1")                        \
+    X(NODE_PUT, "INSERT INTO node (name, kind, report_sha256, version, boot_id, "     \
+                "image_address,"                                                      \
+                " created_at_ms, seen_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)" \
+                " ON CONFLICT (name) DO UPDATE SET kind = ?2, report_sha256 = ?3, "   \
+                "version = ?4,"                                                       \
+                " boot_id = ?5, image_address = ?6, seen_at_ms = ?8")                 \
+    X(NODE_TOUCH, "UPDATE node SET seen_at_ms = ?2 WHERE name = ?1")                  \
+    X(NODE_FORGET, "DELETE FROM workload WHERE node = ?1 AND state = 'exited'")       \
+    X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                \
+    X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                   \
+             "image_address, created_at_ms,"                                          \
+             " seen_at_ms FROM node")                                                 \
+    X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3)"                                \
+                " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2")                 \
+    X(POOL_FORGET, "DELETE FROM workload WHERE pool = ?1 AND state = 'exited'")       \
+    X(POOL_DELETE, "DELETE FROM pool WHERE name = ?1")                                \
+    X(POOLS, "SELECT name, mix_vendors, pool.created_at_ms, epoch, digest FROM pool"  \
+             " LEFT JOIN pool_epoch AS e ON e.pool = name AND e.epoch ="              \
+             " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                \
+    X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                      \
+    X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")         \
+    X(MEMBERS, "SELECT pool, node FROM pool_member")                                  \
+    X(EPOCH_ADD, "INSERT INTO pool_epoch VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
+
+#define WORKLOAD_SQL(X)                                                                     \
+    X(WORKLOAD_PUT, "INSERT INTO workload VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "             \
+                    "?8, ?9, ?10, ?11)"                                                     \
+                    " ON CONFLICT (name) DO UPDATE SET pool = ?2, node = ?3, "              \
+                    "state = ?4, pid = ?5,"                                                 \
+                    " exit_status = ?6, command = ?7, dir = ?8, adopted = ?9, "             \
+                    "epoch = ?10, created_at_ms = ?11")                                     \
+    X(WORKLOAD_SET, "UPDATE workload SET node = ?2, state = ?3, pid = ?4, exit_status = ?5" \
+                    " WHERE name = ?1")                                                     \
+    X(WORKLOADS, "SELECT name, pool, node, state, pid, exit_status, command, "              \
+                 "dir, adopted, epoch,"                                                     \
+                 " created_at_ms FROM workload")                                            \
+    X(SEEN_ADD, "INSERT INTO workload_seen SELECT ?1, 1 + (SELECT coalesce(max(seq), 0)"    \
+                " FROM workload_seen WHERE workload = ?1), ?2, ?3, ?4 WHERE true"           \
+                " ON CONFLICT (workload, node, report_sha256) DO NOTHING")                  \
+    X(SEEN_CLEAR, "DELETE FROM workload_seen WHERE workload = ?1")                          \
+    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms FROM workload_seen"          \
+            " ORDER BY workload, seq")
+
+#define MIGRATION_COLUMNS                                                     \
+    "SELECT id, workload, from_node, to_node, state, source_report, "         \
+    "target_report,"                                                          \
+    " judged_sha256, ticket, idempotency_key, requested_to, verdict, error, " \
+    "cancelled, bytes,"                                                       \
+    " total_bytes, created_at_ms, state_at_ms, dumping_at_ms, downtime_ms, "  \
+    "finished_at_ms"                                                          \
+    " FROM migration "
+
+#define MIGRATION_SQL(X)                                                                    \
+    X(MIGRATION_ADD, "INSERT INTO migration (id, workload, from_node, to_node, state, "     \
+                     "judged_sha256, ticket,"                                               \
+                     " idempotency_key, requested_to, verdict, created_at_ms, state_at_ms)" \
+                     " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11)")         \
+    X(MIGRATION_SET, "UPDATE migration SET state = ?2, source_report = ?3, "                \
+                     "target_report = ?4, ticket = ?5,"                                     \
+                     " error = ?6, cancelled = ?7, bytes = ?8, total_bytes = "              \
+                     "?9, state_at_ms = ?10,"                                               \
+                     " dumping_at_ms = ?11, downtime_ms = ?12, finished_at_ms "             \
+                     "= ?13, judged_sha256 = ?14"                                           \
+                     " WHERE id = ?1")                                                      \
+    X(MIGRATIONS_UNSETTLED,                                                                 \
+      MIGRATION_COLUMNS "WHERE finished_at_ms IS NULL OR (state IN ('failed', 'cancelled')" \
+                        " AND target_report <> 'discarded') LIMIT ?1")                      \
+    X(MIGRATIONS_LATEST, MIGRATION_COLUMNS "ORDER BY created_at_ms DESC, id LIMIT ?1")      \
+    X(MIGRATIONS_OF_WORKLOAD,                                                               \
+      MIGRATION_COLUMNS "WHERE workload = ?2 ORDER BY created_at_ms DESC, id LIMIT ?1")     \
+    X(MIGRATIONS_BY_ID, MIGRATION_COLUMNS "WHERE id = ?2 LIMIT ?1")                         \
+    X(MIGRATIONS_BY_KEY, MIGRATION_COLUMNS "WHERE idempotency_key = ?2 LIMIT ?1")           \
+    X(MIGRATION_COUNTS, "SELECT state, count(*) FROM migration GROUP BY state")             \
+    X(EVENT_ADD, "INSERT INTO migration_event VALUES (?1, ?2, ?3, ?4, ?5)")                 \
+    X(EVENT_LAST, "SELECT coalesce(max(seq), 0) FROM migration_event WHERE migration = ?1") \
+    X(EVENTS, "SELECT seq, at_ms, kind, json FROM migration_event"                          \
+              " WHERE migration = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3")                   \
+    X(PHASES, "SELECT seq, at_ms, kind, json FROM migration_event"                          \
+              " WHERE migration = ?1 AND kind = 'phase' ORDER BY seq")
+
+#define TOKEN_SQL(X)                                                  \
+    X(TOKEN_ADD, "INSERT INTO token VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
+    X(TOKEN_BIND, "UPDATE token SET node = ?2 WHERE sha256 = ?1")     \
+    X(TOKEN_DELETE, "DELETE FROM token WHERE sha256 = ?1")            \
+    X(TOKENS, "SELECT sha256, id, role, node, note, created_at_ms FROM token")
+
+#define CONTROL_SQL(X)          \
+    X(BEGIN, "BEGIN IMMEDIATE") \
+    X(COMMIT, "COMMIT")         \
+    X(ROLLBACK, "ROLLBACK")
+
+#define STORE_SQL(X) CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X)
+
+enum store_statement {
+#define X(name, sql) SQL_##name,
+    STORE_SQL(X)
+#undef X
+        SQL_COUNT
+};
+
+struct store_value {
+    enum { STORE_VALUE_NULL, STORE_VALUE_TEXT, STORE_VALUE_INT } type;
+    const char *text;
+    int64_t integer;
+};
+
+/* A NULL text and an absent integer (-1) are bound as NULL. */
+#define TEXT(v) ((struct store_value){.type = STORE_VALUE_TEXT, .text = (v)})
+#define INT(v)  ((struct store_value){.type = STORE_VALUE_INT, .integer = (v)})
+#define OPT(v) \
+    ((struct store_value){.type = (v) < 0 ? STORE_VALUE_NULL : STORE_VALUE_INT, .integer = (v)})
+#define VALUES(...)                            \
+    (const struct store_value[]){__VA_ARGS__}, \
+        sizeof((const struct store_value[]){__VA_ARGS__}) / sizeof(struct store_value)
+
+/* Runs a statement that returns no rows. */
+int store_run(struct store *store, enum store_statement statement, const struct store_value *values,
+              size_t count, struct error *err);
+/* Runs a query; `row` is called with the statement for each row until it
+ * returns non-zero. */
+int store_query(struct store *store, enum store_statement statement,
+                const struct store_value *values, size_t count,
+                int (*row)(void *ctx, sqlite3_stmt *stmt, struct error *err), void *ctx,
+                struct error *err);
+
+const char *store_column_text(sqlite3_stmt *stmt, int column); /* NULL for NULL */
+int64_t store_column_int(sqlite3_stmt *stmt, int column, int64_t if_null);
