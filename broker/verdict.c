@@ -251,11 +251,12 @@ static void judge_layout(const struct judgement *j, unsigned id)
         struct verdict_reason *reason =
             verdict_reason_add(j->verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT);
         reason->effect = CPU_EFFECT_CORRUPTION;
-        reason->message = xasprintf(
-            "where xsave component %u (%s) lies is not known of %s; if it lies elsewhere than on "
-            "%s, saved registers overwrite memory",
-            id, component_name(id), need->layout_known ? j->to : j->from,
-            need->layout_known ? j->from : j->to);
+        bool neither = !need->layout_known && !target->layout_known;
+        reason->message = xasprintf("where xsave component %u (%s) lies is not known of %s%s%s; if "
+                                    "it lies elsewhere there, "
+                                    "saved registers overwrite memory",
+                                    id, component_name(id), need->layout_known ? j->to : j->from,
+                                    neither ? " nor of " : "", neither ? j->to : "");
         reason->remedy = xstrdup("let an agent report that node, or import a report whose leaf 0xD "
                                  "is complete");
         return;
