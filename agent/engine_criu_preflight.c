@@ -158,7 +158,7 @@ static int check_device(struct look *look, pid_t pid, int fd, const char *link, 
                          (pid_t)((major_number - MAJOR_PTS_FIRST) * 256 + minor_number) + 1);
         look->slave.pid = pid;
         look->slave.fd = fd;
-        snprintf(look->slave.name, sizeof(look->slave.name), "%s", link);
+        snprintf(look->slave.name, sizeof(look->slave.name), "%.63s", link);
         return 0;
     }
     return error_set(err, ERROR_CONFLICT,
