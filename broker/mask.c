@@ -190,6 +190,13 @@ static void intersect_components(const struct mask *mask, struct cpu_profile *p)
     }
 }
 
+/* What the members save at most; 0 where a member that has XSAVE does not know. */
+static uint32_t largest_area(const struct mask *mask, const struct cpu_profile *p)
+{
+    bool all_save = cpu_profile_has_bit(p, &cpu_features[CPU_FEATURE_XSAVE]);
+    return all_save && tally_holds(&mask->areas, 0) ? 0 : tally_most(&mask->areas);
+}
+
 struct cpu_profile *mask_profile(const struct mask *mask)
 {
     if (mask->members == 0)
@@ -198,9 +205,14 @@ struct cpu_profile *mask_profile(const struct mask *mask)
     intersect_words(mask, p);
     intersect_fields(mask, p);
     intersect_components(mask, p);
+    p->area_bytes = largest_area(mask, p);
+    /* Where nobody knows how much a member saves, no buffer can be large enough. */
+    if (p->area_bytes == 0)
+        cpu_profile_clear_bit(p, &cpu_features[CPU_FEATURE_XSAVE]);
     cpu_profile_close(p);
     p->xcr0_known = true; /* by decree: a mask says what may be used */
-    p->area_bytes = tally_holds(&mask->areas, 0) && p->enabled ? 0 : tally_most(&mask->areas);
+    if (!cpu_profile_has_bit(p, &cpu_features[CPU_FEATURE_XSAVE]))
+        p->area_bytes = 0; /* nobody saves */
     cpu_profile_set_plain_xsave(p);
     p->minsigstksz_known = tally_total(&mask->minsigstksz) == mask->members;
     p->minsigstksz = p->minsigstksz_known ? tally_most(&mask->minsigstksz) : 0;

@@ -291,15 +291,16 @@ static void list_components(uint64_t components, char *text, size_t size)
     }
 }
 
-/* The components among `extra` that end behind the process's buffers, or whose end is unknown. */
+/* The components among `extra` that may end behind the process's buffers. */
 static uint64_t overflowing(const struct judgement *j, uint64_t extra)
 {
     uint64_t over = 0;
+    if (j->target->area_bytes && j->target->area_bytes <= j->need->area_bytes)
+        return 0;
     for (uint64_t rest = extra; rest; rest &= rest - 1) {
         unsigned id = (unsigned)__builtin_ctzll(rest);
         const struct cpu_component *c = cpu_profile_slot(j->target, id);
-        if (!c->layout_known || !j->need->area_bytes ||
-            c->offset_bytes + c->size_bytes > j->need->area_bytes)
+        if (!c->layout_known || c->offset_bytes + c->size_bytes > j->need->area_bytes)
             over |= UINT64_C(1) << id;
     }
     return over;
@@ -349,11 +350,22 @@ static void add_xcr0_claimed(const struct judgement *j, const char *node)
     reason->remedy = xstrdup("let an agent report that node");
 }
 
+/* A component that was only claimed counts as used where its feature is usable: dumps made
+ * where protection keys are off still claim PKRU. */
+static bool can_have_used(const struct cpu_profile *need, unsigned id)
+{
+    const struct cpu_component_info *info = cpu_component_info_find(id);
+    return need->xcr0_known || !info || info->feature < 0 ||
+           cpu_profile_has_bit(need, &cpu_features[info->feature]);
+}
+
 static void judge_xsave(const struct judgement *j)
 {
-    uint64_t missing = j->need->enabled & ~j->target->enabled;
-    for (; missing; missing &= missing - 1)
-        add_component_missing(j, (unsigned)__builtin_ctzll(missing));
+    for (uint64_t rest = j->need->enabled & ~j->target->enabled; rest; rest &= rest - 1) {
+        unsigned id = (unsigned)__builtin_ctzll(rest);
+        if (can_have_used(j->need, id))
+            add_component_missing(j, id);
+    }
     uint64_t both = j->need->enabled & j->target->enabled;
     for (; both; both &= both - 1)
         judge_layout(j, (unsigned)__builtin_ctzll(both));

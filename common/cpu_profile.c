@@ -77,13 +77,18 @@ static bool needs_are_met(const struct cpu_profile *p, const struct cpu_feature 
     return (f->components & ~p->enabled) == 0;
 }
 
-static void drop_features(struct cpu_profile *p)
+/* Whether anything was dropped. */
+static bool drop_features(struct cpu_profile *p)
 {
+    bool dropped = false;
     for (size_t i = 0; i < CPU_FEATURE_COUNT; i++) {
         const struct cpu_feature *f = &cpu_features[cpu_feature_order[i]];
-        if (cpu_profile_has_bit(p, f) && !needs_are_met(p, f))
+        if (cpu_profile_has_bit(p, f) && !needs_are_met(p, f)) {
             cpu_profile_clear_bit(p, f);
+            dropped = true;
+        }
     }
+    return dropped;
 }
 
 /* The components that stay: known ones whose feature is there, while XSAVE is. */
@@ -103,11 +108,11 @@ static uint64_t used_components(const struct cpu_profile *p)
 
 void cpu_profile_close(struct cpu_profile *profile)
 {
-    drop_features(profile);
-    uint64_t used = used_components(profile);
-    if (used != profile->enabled)
-        cpu_profile_set_enabled(profile, used);
-    drop_features(profile); /* of those that needed a component which went */
+    do {
+        uint64_t used = used_components(profile);
+        if (used != profile->enabled)
+            cpu_profile_set_enabled(profile, used);
+    } while (drop_features(profile));
 }
 
 bool cpu_profile_has(const struct cpu_profile *profile, enum cpu_feature_id feature)

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_mask.c - pools of invented machines. */
+#include <string.h>
+
+#include "cmocka_test.h"
+#include "cpu_profile_data.h"
+#include "cpu_samples.h"
+#include "mask.h"
+#include "tally.h"
+#include "verdict.h"
+
+static struct cpu_profile *mask_of(struct cpu_profile *const *members, size_t count)
+{
+    AUTO(mask) mask = mask_new();
+    for (size_t i = 0; i < count; i++)
+        mask_add(mask, members[i]);
+    return mask_profile(mask);
+}
+
+static void an_empty_pool_has_no_mask(void **state)
+{
+    (void)state;
+    AUTO(mask) mask = mask_new();
+    assert_null(mask_profile(mask));
+    AUTO(cpu_profile) p = sample_profile("zen4");
+    mask_add(mask, p);
+    assert_int_equal(mask_member_count(mask), 1);
+    mask_remove(mask, p);
+    assert_int_equal(mask_member_count(mask), 0);
+    assert_null(mask_profile(mask));
+}
+
+static void the_mask_is_what_all_have(void **state)
+{
+    (void)state;
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) lesser = sample_profile("lesser-intel");
+    struct cpu_profile *const members[] = {haswell, lesser};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_AVX));
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_AVX2));
+    assert_string_equal(cpu_profile_level(mask), "x86-64-v2");
+    assert_string_equal(cpu_profile_vendor(mask), "GenuineIntel");
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_ZERO_FCS_FDS)); /* a behaviour: any */
+
+    autojson *lost = mask_lost(mask, haswell);
+    bool avx2 = false;
+    for (size_t i = 0; i < json_array_size(lost); i++) {
+        assert_string_not_equal(json_item_str(lost, i), "smep");
+        avx2 = avx2 || strcmp(json_item_str(lost, i), "avx2") == 0;
+    }
+    assert_true(avx2);
+    autojson *nothing = mask_lost(mask, lesser);
+    assert_int_equal(json_array_size(nothing), 0);
+}
+
+static void leaving_gives_back(void **state)
+{
+    (void)state;
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) lesser = sample_profile("lesser-intel");
+    AUTO(mask) mask = mask_new();
+    mask_add(mask, haswell);
+    AUTO(cpu_profile) before = mask_profile(mask);
+    mask_add(mask, lesser);
+    mask_add(mask, lesser);
+    mask_remove(mask, lesser);
+    AUTO(cpu_profile) between = mask_profile(mask);
+    mask_remove(mask, lesser);
+    AUTO(cpu_profile) after = mask_profile(mask);
+    assert_false(cpu_profile_equal(before, between));
+    assert_true(cpu_profile_equal(before, after));
+    char a[65], b[65], c[65];
+    mask_profile_digest(before, a);
+    mask_profile_digest(between, b);
+    mask_profile_digest(after, c);
+    assert_string_equal(a, c);
+    assert_string_not_equal(a, b);
+}
+
+static void dependencies_are_closed_over(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("zen4");
+    sample_set(r, "avx512vl", false);
+    AUTO(cpu_profile) a = profile_of(r);
+    AUTO(cpu_profile) b = sample_profile("zen4");
+    struct cpu_profile *const members[] = {a, b};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_AVX512F));
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_AVX512VBMI));
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_AVX512_VNNI)); /* needs VL */
+    assert_true(cpu_profile_has(a, CPU_FEATURE_AVX512_VNNI));     /* a fact of the node */
+}
+
+static void conflicting_components_take_their_features_along(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("zen4");
+    sample_leaf(r, 0xd, 5)->ebx = 1088;
+    AUTO(cpu_profile) a = profile_of(r);
+    AUTO(cpu_profile) b = sample_profile("zen4");
+    struct cpu_profile *const members[] = {a, b};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_AVX512F));
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_AVX512_FP16));
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_VAES));
+    uint64_t xcr0 = 0;
+    assert_true(cpu_profile_xcr0(mask, &xcr0));
+    assert_int_equal(xcr0, 0x207); /* zmm_hi256 and hi16_zmm are of no use without opmask */
+    assert_int_equal(cpu_profile_xsave_size(mask), 2440);
+}
+
+static void sizes_are_recomputed_and_the_area_is_the_largest(void **state)
+{
+    (void)state;
+    AUTO(cpu_profile) zen4 = sample_profile("zen4");
+    AUTO(cpu_profile) lesser = sample_profile("lesser-amd");
+    struct cpu_profile *const members[] = {zen4, lesser};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_int_equal(cpu_profile_xsave_size(mask), 832);
+    assert_int_equal(mask->area_bytes, 2440);
+    autojson *json = mask_profile_to_json(mask);
+    json_object *xsave = json_member(json, "xsave");
+    assert_string_equal(json_str(xsave, "xcr0"), "0x0000000000000007");
+    assert_int_equal(json_int(xsave, "size"), 832);
+    assert_int_equal(json_int(xsave, "area_bytes"), 2440);
+    json_object *avx = json_array_item(json_member(xsave, "components"), 2);
+    assert_int_equal(json_int(avx, "id"), 2);
+    assert_string_equal(json_str(avx, "name"), "avx");
+    assert_int_equal(json_int(avx, "size"), 256);
+    assert_int_equal(json_int(avx, "offset"), 576);
+    /* so a process born under the mask may live on each member, without XSAVEC as well */
+    struct verdict v = {0};
+    verdict_judge(mask, zen4, "pool", "zen4", NULL, &v);
+    assert_false(v.rejected);
+    verdict_done(&v);
+}
+
+static void unknown_layouts_and_bits_stay_out(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("zen4");
+    *sample_leaf(r, 0xd, 9) = (struct cpuid_leaf){.leaf = 0xd, .subleaf = 9};
+    sample_set_bit(r, 7, 0, CPU_EDX, 0, true);
+    AUTO(cpu_profile) p = profile_of(r);
+    struct cpu_profile *const members[] = {p, p};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_PKU));
+    assert_int_equal(mask->unknown_count, 0);
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_AVX512F));
+}
+
+static void equal_values_that_differ_drop_the_feature(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("haswell");
+    sample_leaf(r, 1, 0)->ebx = 16 << 8;
+    AUTO(cpu_profile) a = profile_of(r);
+    AUTO(cpu_profile) b = sample_profile("haswell");
+    struct cpu_profile *const members[] = {a, b};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_CLFLUSH));
+    for (size_t i = 0; i < ARRAY_LEN(members); i++) {
+        struct verdict v = {0};
+        verdict_judge(mask, members[i], "pool", "member", NULL, &v);
+        assert_false(v.rejected);
+        verdict_done(&v);
+    }
+}
+
+static void registers_hold_what_every_member_has(void **state)
+{
+    (void)state;
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) lesser = sample_profile("lesser-intel");
+    struct cpu_profile *const members[] = {haswell, lesser};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    autojson *json = mask_profile_to_json(mask);
+    json_object *rows = json_member(json, "registers");
+    size_t leaf1 = 0;
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        json_object *row = json_array_item(rows, i);
+        if (strcmp(json_str(row, "leaf"), "0x00000001") == 0) {
+            leaf1++;
+            /* AVX, AES, XSAVE, POPCNT, SSE4, CX16, SSSE3, PCLMULQDQ, SSE3; no OSXSAVE, no PCID */
+            assert_string_equal(json_str(row, "ecx"), "0x16982203");
+            assert_string_equal(json_str(row, "eax"), "0x00000000");
+        }
+        if (strcmp(json_str(row, "leaf"), "0x00000007") == 0)
+            assert_string_equal(json_str(row, "ebx"), "0x00000000");
+    }
+    assert_int_equal(leaf1, 1);
+    assert_string_equal(json_str(json, "level"), "x86-64-v2");
+    assert_string_equal(json_item_str(json_member(json, "behaviours"), 0), "zero_fcs_fds");
+    assert_int_equal(json_int(json_member(json, "values"), "linear_bits"), 48);
+}
+
+static void tallies_keep_the_extremes(void **state)
+{
+    (void)state;
+    struct tally t = {0};
+    assert_int_equal(tally_least(&t), 0);
+    tally_count(&t, 9, 1);
+    tally_count(&t, 3, 1);
+    tally_count(&t, 9, 1);
+    tally_count(&t, 5, 1);
+    assert_int_equal(tally_least(&t), 3);
+    assert_int_equal(tally_most(&t), 9);
+    assert_int_equal(tally_total(&t), 4);
+    tally_count(&t, 3, -1);
+    tally_count(&t, 9, -1);
+    assert_int_equal(tally_least(&t), 5);
+    assert_int_equal(tally_most(&t), 9);
+    assert_false(tally_holds(&t, 3));
+    assert_false(tally_is_uniform(&t));
+    tally_count(&t, 9, -1);
+    assert_true(tally_is_uniform(&t));
+    tally_done(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_pool_has_no_mask),
+        cmocka_unit_test(the_mask_is_what_all_have),
+        cmocka_unit_test(leaving_gives_back),
+        cmocka_unit_test(dependencies_are_closed_over),
+        cmocka_unit_test(conflicting_components_take_their_features_along),
+        cmocka_unit_test(sizes_are_recomputed_and_the_area_is_the_largest),
+        cmocka_unit_test(unknown_layouts_and_bits_stay_out),
+        cmocka_unit_test(equal_values_that_differ_drop_the_feature),
+        cmocka_unit_test(registers_hold_what_every_member_has),
+        cmocka_unit_test(tallies_keep_the_extremes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
