@@ -37,6 +37,15 @@ enum group {
     GROUP_NONE, /* not shown: nothing that a process uses */
 };
 
+/* The xsave components that a feature needs, by itself or through others. */
+static uint64_t components_of(const struct cpu_feature *f)
+{
+    uint64_t components = f->components;
+    for (size_t i = 0; i < f->need_count; i++)
+        components |= components_of(&cpu_features[f->needs[i]]);
+    return components;
+}
+
 static enum group group_of(const struct cpu_feature *f)
 {
     if (f->kind == CPU_KIND_HINT)
@@ -45,11 +54,12 @@ static enum group group_of(const struct cpu_feature *f)
         return GROUP_BEHAVIOUR;
     if (f->kind != CPU_KIND_ISA && f->kind != CPU_KIND_STATE)
         return GROUP_NONE;
-    if (f->components & COMPONENTS_AMX)
+    uint64_t components = components_of(f);
+    if (components & COMPONENTS_AMX)
         return GROUP_AMX;
-    if (f->components & COMPONENTS_AVX512)
+    if (components & COMPONENTS_AVX512)
         return GROUP_AVX512;
-    if (f->components & COMPONENTS_AVX)
+    if (components & COMPONENTS_AVX)
         return GROUP_AVX;
     switch (f->leaf) {
     case 0x1:
@@ -66,6 +76,7 @@ static enum group group_of(const struct cpu_feature *f)
 static void print_group(const struct cpu_profile *profile, enum group group)
 {
     unsigned column = 0;
+    const char *title = group_names[group];
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
         const char *name = cpu_features[i].name;
         if (group_of(&cpu_features[i]) != group ||
@@ -73,8 +84,10 @@ static void print_group(const struct cpu_profile *profile, enum group group)
             continue;
         if (column && column + 1 + strlen(name) > LINE_COLUMNS)
             column = 0, putchar('\n');
-        if (!column)
-            column = (unsigned)printf("  %-12s", group_names[group]);
+        if (!column) {
+            column = (unsigned)printf("  %-12s", title);
+            title = "";
+        }
         column += (unsigned)printf(" %s", name);
     }
     if (column)

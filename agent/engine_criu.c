@@ -18,6 +18,7 @@
 #define GRACE_MS        2000 /* between SIGTERM and SIGKILL */
 #define CONTINUE_MS     5000 /* for tasks to be seen running again */
 #define ARGUMENTS_MAX   40
+#define CMDLINE_MAX     (1024UL * 1024)
 /* Beside CRIU's images: which of its options the restore needs as well, a word per line. */
 #define NEEDS_NAME     "engine-options"
 #define NEED_SHELL_JOB "shell-job"
@@ -173,9 +174,9 @@ int engine_criu_new(const char *program, struct engine **ret, struct error *err)
     if (find_program(engine, program, err) < 0)
         return -1;
     engine->no_breakpoints = !criu_breakpoints_fire();
-    log_info("checkpoint engine found", LOG_STR("engine", "criu"),
-             LOG_STR("version", engine->version), LOG_STR("program", engine->program),
-             LOG_STR("breakpoints", engine->no_breakpoints ? "do not fire" : "fire"));
+    log_debug("checkpoint engine found", LOG_STR("engine", "criu"),
+              LOG_STR("version", engine->version), LOG_STR("program", engine->program),
+              LOG_STR("breakpoints", engine->no_breakpoints ? "do not fire" : "fire"));
     *ret = steal_ptr(&engine);
     return 0;
 }
@@ -366,8 +367,34 @@ void engine_restore_result(struct engine *engine, const struct engine_job *job,
     result->image_bytes = criu_folder_bytes(job->image_dir);
 }
 
-/* The engine is dead by now, and with it every trace it held. What may be left is a frozen cgroup
- * and tasks in a group stop. */
+/* An engine of this very job that outlived its agent, as its arguments show; a debugger that
+ * somebody attached meanwhile is left alone, and then named by the proof that fails. */
+static bool is_our_engine(pid_t pid, const struct engine_job *job)
+{
+    char path[64];
+    autofree char *text = NULL;
+    size_t length = 0;
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+    if (file_read(path, CMDLINE_MAX, &text, &length, NULL) < 0)
+        return false;
+    for (size_t i = 0; i < length; i += strlen(text + i) + 1)
+        if (strcmp(text + i, job->image_dir) == 0)
+            return true;
+    return false;
+}
+
+static void kill_left_engines(const struct process_list *tree, const struct engine_job *job)
+{
+    for (size_t i = 0; i < tree->count; i++) {
+        pid_t tracer = process_tracer(tree->pids[i]);
+        if (tracer && is_our_engine(tracer, job)) {
+            log_warn("killing an engine that outlived its agent", LOG_INT("pid", tracer));
+            kill(tracer, SIGKILL);
+        }
+    }
+}
+
+/* What an engine may leave behind: itself, a frozen cgroup, and tasks in a group stop. */
 int engine_abort(struct engine *engine, const struct engine_job *job, const pid_t *keep_stopped,
                  struct error *err)
 {
@@ -376,8 +403,10 @@ int engine_abort(struct engine *engine, const struct engine_job *job, const pid_
     autofree char *tasks =
         *job->cgroup_dir ? xasprintf("%s/%s", job->cgroup_dir, CGROUP_TASKS) : xstrdup("");
     int rc = criu_tree(job, &tree, err);
-    if (rc == 0)
+    if (rc == 0) {
+        kill_left_engines(&tree, job);
         rc = cgroup_thaw(tasks, err);
+    }
     if (rc == 0)
         rc = process_continue(tree.pids, keep_stopped, CONTINUE_MS, err);
     free(tree.pids);

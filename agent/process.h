@@ -60,8 +60,9 @@ struct process_outcome {
     int exit_status;   /* exit code, or 128 + signal */
     char output[4096]; /* captured: the beginning of stdout and stderr */
 };
-/* Runs it to its end; its whole process group is gone afterwards. Errors: ERROR_NOT_FOUND (cannot
- * be executed), ERROR_FAILED (no fork). A failing or late child is no error: see the outcome. */
+/* Runs it to its end; its whole process group is gone afterwards, and it ends when the calling
+ * thread does. Errors: ERROR_NOT_FOUND (cannot be executed), ERROR_FAILED (no fork). A failing or
+ * late child is no error: see the outcome. */
 int process_run(const struct process_job *job, struct process_outcome *ret, struct error *err);
 
 int64_t process_now_ms(void); /* monotonic */

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,11 +14,15 @@
 #include "process.h"
 
 /* Between fork and exec in a program with threads: only async-signal-safe calls. */
-static _Noreturn void become(const struct process_job *job, int in, int out, int failure)
+static _Noreturn void become(const struct process_job *job, pid_t parent, int in, int out,
+                             int failure)
 {
     sigset_t none;
     sigemptyset(&none);
     setpgid(0, 0);
+    /* It ends with us, rather than hold tasks frozen with nobody to look after it. */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
+        _exit(127);
     signal(SIGPIPE, SIG_DFL);
     sigprocmask(SIG_SETMASK, &none, NULL);
     if (dup2(in, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0 &&
@@ -99,11 +104,11 @@ int process_run(const struct process_job *job, struct process_outcome *ret, stru
     failure_read = ends[0];
     failure_write = ends[1];
 
-    pid_t pid = fork();
+    pid_t self = getpid(), pid = fork();
     if (pid < 0)
         return error_errno(err, ERROR_FAILED, "cannot fork for %s", job->argv[0]);
     if (pid == 0)
-        become(job, in, out, failure_write);
+        become(job, self, in, out, failure_write);
     setpgid(pid, pid); /* in both, so that neither has to wait for the other */
     close(steal_fd(&out));
     close(steal_fd(&failure_write));
