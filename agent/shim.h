@@ -15,10 +15,10 @@
  *
  * Life: it listens on <run_dir>/shim.sock. One line per message, at most SHIM_LINE_MAX bytes:
  *
- *     agent -> shim          shim -> agent
- *     status                 running PID | exited STATUS   (exited: the root has ended, others
- * live) signal NUMBER          ok | error CODE MESSAGE       (to the root) (by itself) exit STATUS
- * (the root has ended; exit.json is there)
+ *     agent: status            shim: running PID, or exited STATUS (others of the tree live on)
+ *     agent: signal NUMBER     shim: ok, or error CODE MESSAGE (the signal goes to the root)
+ *                              shim, by itself: exit STATUS (the root has ended and exit.json is
+ *                              there; said first to who connects after that)
  *
  * and the connection ends when the shim does. STATUS is the exit code, 128 plus the signal, or -1
  * where the root was no child (adopted), so that nobody could ask.

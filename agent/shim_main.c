@@ -350,6 +350,13 @@ static void say(struct client *c, const char *text)
         drop_client(c);
 }
 
+static void say_exit(const struct shim *s, struct client *c)
+{
+    char line[64];
+    snprintf(line, sizeof(line), "exit %d", s->exit_status);
+    say(c, line);
+}
+
 static void signal_root(struct shim *s, int number, char *reply, size_t size)
 {
     int rc = -1;
@@ -412,6 +419,8 @@ static void take_client(struct shim *s)
     for (unsigned i = 0; fd >= 0 && i < CLIENTS_MAX; i++)
         if (s->clients[i].fd < 0) {
             s->clients[i].fd = fd;
+            if (s->root_exited) /* it connected, or was told to, before that */
+                say_exit(s, &s->clients[i]);
             return;
         }
     if (fd >= 0)
@@ -444,11 +453,9 @@ static void root_has_exited(struct shim *s, int status)
                                     (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     if (file_replace(SHIM_EXIT_NAME, text, 0600, &err) < 0)
         fprintf(stderr, "cpuagent-shim: %s\n", err.message);
-    char line[64];
-    snprintf(line, sizeof(line), "exit %d", status);
     for (unsigned i = 0; i < CLIENTS_MAX; i++)
         if (s->clients[i].fd >= 0)
-            say(&s->clients[i], line);
+            say_exit(s, &s->clients[i]);
 }
 
 /* Reaps everything that has ended; false when there is no child left at all. */
