@@ -17,6 +17,7 @@
 #define CHECK_MS        20000
 #define GRACE_MS        2000 /* between SIGTERM and SIGKILL */
 #define CONTINUE_MS     5000 /* for tasks to be seen running again */
+#define STOPPED_MS      1000 /* for tasks to be seen stopped after a dump */
 #define ARGUMENTS_MAX   40
 #define CMDLINE_MAX     (1024UL * 1024)
 /* Beside CRIU's images: which of its options the restore needs as well, a word per line. */
@@ -312,7 +313,7 @@ static int dump_stopped(struct engine *engine, const struct engine_job *job,
     struct process_list tree = {0};
     int rc = criu_tree(job, &tree, err);
     if (rc == 0)
-        rc = process_wait_stopped(tree.pids, CONTINUE_MS, err);
+        rc = process_wait_stopped(tree.pids, STOPPED_MS, err);
     free(tree.pids);
     return rc < 0 ? error_wrap(err, "criu dumped, and left a task running") : 0;
 }
