@@ -6,38 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-bool json_text_is_utf8(const char *text, size_t length)
-{
-    const unsigned char *s = (const unsigned char *)text;
-    for (size_t i = 0; i < length;) {
-        unsigned char c = s[i];
-        size_t more;
-        uint32_t code, least;
-        if (c < 0x80) {
-            i++;
-            continue;
-        }
-        if ((c & 0xe0) == 0xc0)
-            more = 1, code = c & 0x1f, least = 0x80;
-        else if ((c & 0xf0) == 0xe0)
-            more = 2, code = c & 0x0f, least = 0x800;
-        else if ((c & 0xf8) == 0xf0)
-            more = 3, code = c & 0x07, least = 0x10000;
-        else
-            return false;
-        if (more >= length - i)
-            return false;
-        for (size_t k = 1; k <= more; k++) {
-            if ((s[i + k] & 0xc0) != 0x80)
-                return false;
-            code = code << 6 | (s[i + k] & 0x3f);
-        }
-        if (code < least || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
-            return false;
-        i += more + 1;
-    }
-    return true;
-}
+#include "json_text.h"
 
 int json_parse(const char *text, size_t length, json_object **ret, struct error *err)
 {
@@ -45,34 +14,26 @@ int json_parse(const char *text, size_t length, json_object **ret, struct error 
         return error_set(err, ERROR_INVALID, "the body is empty, expected JSON");
     if (length > INT32_MAX)
         return error_set(err, ERROR_TOO_LARGE, "JSON of %zu bytes is too large", length);
-    if (!json_text_is_utf8(text, length))
-        return error_set(err, ERROR_INVALID, "not valid JSON: the text is not UTF-8");
-    json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
+    if (json_text_check(text, length, JSON_DEPTH_MAX, err) < 0)
+        return -1;
+    json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX + 1);
     if (!tokener)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    /* Strict also refuses trailing bytes; the tokener wants the NUL to end bare numbers. */
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-    autofree char *copy = xmalloc(length + 1);
-    memcpy(copy, text, length);
-    copy[length] = '\0';
-    json_object *object = json_tokener_parse_ex(tokener, copy, (int)length + 1);
+    json_object *object = json_tokener_parse_ex(tokener, text, (int)length);
+    /* A bare number may go on, as far as the tokener knows: an end tells it that it does not. */
+    if (json_tokener_get_error(tokener) == json_tokener_continue)
+        object = json_tokener_parse_ex(tokener, "", 1);
     enum json_tokener_error code = json_tokener_get_error(tokener);
     size_t end = json_tokener_get_parse_end(tokener);
     json_tokener_free(tokener);
-    if (code == json_tokener_success && (end < length || !object)) {
-        bool is_null = !object && end >= length;
-        json_object_put(object);
-        if (is_null)
-            return error_set(err, ERROR_INVALID, "not valid JSON here: expected an object, not null");
-        return error_set(err, ERROR_INVALID, "not valid JSON: text goes on after byte %zu", end);
-    }
     if (code != json_tokener_success) {
         json_object_put(object);
         return error_set(err, ERROR_INVALID, "not valid JSON: %s at byte %zu",
-                         code == json_tokener_continue ? "the text ends too early"
-                                                       : json_tokener_error_desc(code),
-                         end);
+                         json_tokener_error_desc(code), end);
     }
+    if (!object)
+        return error_set(err, ERROR_INVALID, "not valid JSON here: null");
     *ret = object;
     return 0;
 }
@@ -129,9 +90,8 @@ static int as_integer(const char *what, const char *name, json_object *v, int64_
                          least, most, type_name(v));
     int64_t value = json_object_get_int64(v);
     if (value < least || value > most)
-        return error_set(err, ERROR_INVALID,
-                         "%s: %s: expected %" PRId64 "..%" PRId64 ", not %s", what, name, least,
-                         most, json_object_to_json_string(v));
+        return error_set(err, ERROR_INVALID, "%s: %s: expected %" PRId64 "..%" PRId64 ", not %s",
+                         what, name, least, most, json_object_to_json_string(v));
     *ret = value;
     return 0;
 }
@@ -296,18 +256,38 @@ int json_decode(const char *what, json_object *object, const struct json_field *
     return 0;
 }
 
+/* Zeroes one member, after letting go of what it owns. */
+static void clear_field(const struct json_field *f, void *at)
+{
+    switch (f->type) {
+    case JSON_STR:
+        free(*(char **)at);
+        *(char **)at = NULL;
+        break;
+    case JSON_ANY:
+        json_object_put(*(json_object **)at);
+        *(json_object **)at = NULL;
+        break;
+    case JSON_BOOL:
+        *(bool *)at = false;
+        break;
+    case JSON_U32:
+        *(uint32_t *)at = 0;
+        break;
+    case JSON_U64:
+    case JSON_HEX64:
+        *(uint64_t *)at = 0;
+        break;
+    case JSON_I64:
+        *(int64_t *)at = 0;
+        break;
+    }
+}
+
 void json_release(const struct json_field *fields, void *target)
 {
-    for (const struct json_field *f = fields; f->name; f++) {
-        void *at = (char *)target + f->offset;
-        if (f->type == JSON_STR) {
-            free(*(char **)at);
-            *(char **)at = NULL;
-        } else if (f->type == JSON_ANY) {
-            json_object_put(*(json_object **)at);
-            *(json_object **)at = NULL;
-        }
-    }
+    for (const struct json_field *f = fields; f->name; f++)
+        clear_field(f, (char *)target + f->offset);
 }
 
 json_object *json_encode(const struct json_field *fields, const void *source)
@@ -326,7 +306,7 @@ json_object *json_encode(const struct json_field *fields, const void *source)
             json_put_int(o, f->name, *(const uint32_t *)at);
             break;
         case JSON_U64:
-            json_put_int(o, f->name, (int64_t)*(const uint64_t *)at);
+            json_put_int(o, f->name, (int64_t) * (const uint64_t *)at);
             break;
         case JSON_I64:
             json_put_int(o, f->name, *(const int64_t *)at);
