@@ -6,23 +6,23 @@
 #include "client.h"
 #include "cmd.h"
 
-int cmd_adopt(const struct cmd_args *args, struct error *err)
+int cmd_adopt(const struct cli_args *args, struct error *err)
 {
     AUTO(client) client = NULL;
     autojson *body = json_object_new_object(), *reply = NULL;
     bool as_json = false;
     unsigned long long pid = 0;
-    const char *name = cmd_value(args, "name", NULL);
+    const char *name = cli_value(args, "name", NULL);
     if (!name)
         return error_set(err, ERROR_INVALID, "--name is needed: the workload's name");
-    if (cmd_value_u64(args, "pid", 2, INT_MAX, 0, &pid, err) < 0)
+    if (cli_value_u64(args, "pid", 2, INT_MAX, 0, &pid, err) < 0)
         return -1;
     if (!pid)
         return error_set(err, ERROR_INVALID, "--pid is needed: the process to adopt");
-    if (cmd_output(args, &as_json, err) < 0 || cmd_local_client(args, &client, err) < 0)
+    if (cli_output(args, &as_json, err) < 0 || cmd_local_client(args, &client, err) < 0)
         return -1;
     json_put_str(body, "name", name);
-    json_put_str(body, "pool", cmd_value(args, "pool", NULL));
+    json_put_str(body, "pool", cli_value(args, "pool", NULL));
     json_put_int(body, "pid", (int64_t)pid);
     if (client_request(client, "POST", "/v1/adopt", body, &reply, err) < 0)
         return -1;

@@ -142,22 +142,22 @@ static int print_for_people(const struct cpu_report *report, struct error *err)
     return 0;
 }
 
-int cmd_probe(const struct cmd_args *args, struct error *err)
+int cmd_probe(const struct cli_args *args, struct error *err)
 {
     AUTO(engine) engine = NULL;
     AUTO(cpu_report) report = NULL;
     char host[64] = "node";
     bool as_json = false;
     struct error why = {0};
-    if (cmd_output(args, &as_json, err) < 0)
+    if (cli_output(args, &as_json, err) < 0)
         return -1;
     log_set_level(LOG_WARN);
     gethostname(host, sizeof(host) - 1);
-    if (engine_criu_new(cmd_value(args, "criu", NULL), &engine, &why) < 0)
+    if (engine_criu_new(cli_value(args, "criu", NULL), &engine, &why) < 0)
         log_warn("no checkpoint engine works here; the report names none",
                  LOG_STR("why", why.message));
     struct probe_options options = {
-        .node = cmd_value(args, "node", host), .engines = &engine, .engine_count = engine ? 1 : 0};
+        .node = cli_value(args, "node", host), .engines = &engine, .engine_count = engine ? 1 : 0};
     if (probe_report(&options, &report, err) < 0)
         return -1;
     if (!as_json)

@@ -18,17 +18,17 @@ static void print_row(json_object *workload)
            json_str(workload, "state"), pid, status, *migration ? migration : "-");
     for (size_t i = 0; i < json_array_size(command); i++) {
         putchar(' ');
-        cmd_print_plain(json_item_str(command, i));
+        cli_print_plain(json_item_str(command, i));
     }
     putchar('\n');
 }
 
-int cmd_ps(const struct cmd_args *args, struct error *err)
+int cmd_ps(const struct cli_args *args, struct error *err)
 {
     AUTO(client) client = NULL;
     autojson *reply = NULL;
     bool as_json = false;
-    if (cmd_output(args, &as_json, err) < 0 || cmd_local_client(args, &client, err) < 0 ||
+    if (cli_output(args, &as_json, err) < 0 || cmd_local_client(args, &client, err) < 0 ||
         client_request(client, "GET", "/v1/workloads", NULL, &reply, err) < 0)
         return -1;
     if (as_json) {

@@ -12,10 +12,10 @@
 /* What a command may count on from the caller; the rest of his environment is his shell's. */
 static const char *const passed_on[] = {"PATH", "HOME", "LANG", "LC_ALL", "TZ"};
 
-static json_object *environment(const struct cmd_args *args)
+static json_object *environment(const struct cli_args *args)
 {
     unsigned count = 0;
-    const char *const *extra = cmd_values(args, "env", &count);
+    const char *const *extra = cli_values(args, "env", &count);
     json_object *array = json_object_new_array();
     for (unsigned i = 0; i < ARRAY_LEN(passed_on); i++) {
         const char *value = getenv(passed_on[i]);
@@ -47,25 +47,25 @@ static int absolute(const char *option, const char *path, char **ret, struct err
     return 0;
 }
 
-int cmd_run(const struct cmd_args *args, struct error *err)
+int cmd_run(const struct cli_args *args, struct error *err)
 {
     AUTO(client) client = NULL;
     autojson *body = json_object_new_object(), *reply = NULL;
     autofree char *dir = NULL, *cwd = NULL;
     bool as_json = false;
-    const char *name = cmd_value(args, "name", NULL);
+    const char *name = cli_value(args, "name", NULL);
     if (!name)
         return error_set(err, ERROR_INVALID, "--name is needed: the workload's name");
-    if (cmd_output(args, &as_json, err) < 0 ||
-        absolute("dir", cmd_value(args, "dir", NULL), &dir, err) < 0 ||
-        absolute("cwd", cmd_value(args, "cwd", NULL), &cwd, err) < 0 ||
+    if (cli_output(args, &as_json, err) < 0 ||
+        absolute("dir", cli_value(args, "dir", NULL), &dir, err) < 0 ||
+        absolute("cwd", cli_value(args, "cwd", NULL), &cwd, err) < 0 ||
         cmd_local_client(args, &client, err) < 0)
         return -1;
     json_object *command = json_object_new_array();
     for (int i = 0; i < args->rest_count; i++)
         json_object_array_add(command, json_object_new_string(args->rest[i]));
     json_put_str(body, "name", name);
-    json_put_str(body, "pool", cmd_value(args, "pool", NULL));
+    json_put_str(body, "pool", cli_value(args, "pool", NULL));
     json_put_str(body, "dir", dir);
     json_put_str(body, "cwd", cwd);
     json_put(body, "command", command);

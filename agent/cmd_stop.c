@@ -8,13 +8,13 @@
 #define STOP_TIMEOUT_MAX_S 600
 #define BEYOND_MS          60000 /* from SIGKILL to the answer, at most */
 
-int cmd_stop(const struct cmd_args *args, struct error *err)
+int cmd_stop(const struct cli_args *args, struct error *err)
 {
     AUTO(client) client = NULL;
     autojson *body = json_object_new_object(), *reply = NULL;
     unsigned long long timeout_s = 0;
     if (name_check("workload", args->rest[0], err) < 0 ||
-        cmd_value_u64(args, "timeout", 0, STOP_TIMEOUT_MAX_S, 10, &timeout_s, err) < 0 ||
+        cli_value_u64(args, "timeout", 0, STOP_TIMEOUT_MAX_S, 10, &timeout_s, err) < 0 ||
         cmd_local_client(args, &client, err) < 0)
         return -1;
     autofree char *path = xasprintf("/v1/workloads/%s/stop", args->rest[0]);

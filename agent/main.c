@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main.c - cpuagent: the table of its commands. */
-#include <stdio.h>
-#include <string.h>
-
-#include "cleanup.h"
 #include "cmd.h"
 
 #define OPTION_OUTPUT                                                       \
@@ -21,20 +17,20 @@
         "pool", 0, "POOL", false, "the pool whose nodes it may move to (default: the agent's)" \
     }
 
-static const struct cmd_option probe_options[] = {
+static const struct cli_option probe_options[] = {
     OPTION_OUTPUT,
     {"node",                                                      0, "NAME", false, "the node's name in the report (default: the host's name)"},
     {"criu",                                                     0, "PATH", false, "the CRIU to try (default: the private one, else PATH's)"},
     {0},
 };
 
-static const struct cmd_option serve_options[] = {
+static const struct cli_option serve_options[] = {
     {"config",                                                   0, "FILE", false, "the configuration (see cpuagent.conf(5) in cpuagent(8))"},
     {"print-config",                                                    0, NULL, false, "print a sample configuration and exit"},
     {0},
 };
 
-static const struct cmd_option run_options[] = {
+static const struct cli_option run_options[] = {
     {"name",                                                  0, "NAME", false, "the workload's name, unique among all nodes (needed)"},
     OPTION_POOL,
     {"dir",                                                 0, "DIR", false,
@@ -46,15 +42,15 @@ static const struct cmd_option run_options[] = {
     {0                                                 },
 };
 
-static const struct cmd_option ps_options[] = {OPTION_SOCKET, OPTION_OUTPUT, {0}};
+static const struct cli_option ps_options[] = {OPTION_SOCKET, OPTION_OUTPUT, {0}};
 
-static const struct cmd_option stop_options[] = {
+static const struct cli_option stop_options[] = {
     {"timeout",  0, "SECONDS", false, "from SIGTERM to SIGKILL (default: 10)"},
     OPTION_SOCKET,
     {0},
 };
 
-static const struct cmd_option adopt_options[] = {
+static const struct cli_option adopt_options[] = {
     {"pid",                                              0, "PID", false, "the process, root of the tree to adopt (needed)"},
     {"name",                                             0, "NAME", false, "the workload's name, unique among all nodes (needed)"},
     OPTION_POOL,
@@ -63,67 +59,30 @@ static const struct cmd_option adopt_options[] = {
     {0},
 };
 
-static const struct cmd commands[] = {
-    {"serve", "",                         "Register with the broker and follow its assignments",   0, 0,  serve_options,
-     cmd_serve                                                                                                                  },
-    {"probe", "",                         "Show what the CPUs of this machine are and can do",     0, 0,  probe_options,
-     cmd_probe                                                                                                                  },
-    {"run",   "-- COMMAND [ARGUMENT...]", "Start a command as a workload that can be moved",       1, -1,
-     run_options,                                                                                                        cmd_run},
-    {"ps",    "",                         "List the workloads of this node",                       0, 0,  ps_options,    cmd_ps },
-    {"stop",  "NAME",                     "End a workload: SIGTERM, then SIGKILL to all of it",    1, 1,  stop_options,
-     cmd_stop                                                                                                                   },
-    {"adopt", "",                         "Make a running process, with all below it, a workload", 0, 0,  adopt_options,
-     cmd_adopt                                                                                                                  },
+#define P "cpuagent"
+static const struct cli_command commands[] = {
+    {P,                                                    "serve", "", "Register with the broker and follow its assignments", 0, 0, serve_options,
+     cmd_serve},
+    {P,                                                  "probe", "", "Show what the CPUs of this machine are and can do", 0, 0, probe_options,
+     cmd_probe},
+    {P,                                                   "run", "-- COMMAND [ARGUMENT...]", "Start a command as a workload that can be moved", 1, -1,
+     run_options, cmd_run},
+    {P,                                       "ps", "", "List the workloads of this node", 0, 0, ps_options, cmd_ps},
+    {P,                                                    "stop", "NAME", "End a workload: SIGTERM, then SIGKILL to all of it", 1, 1, stop_options,
+     cmd_stop},
+    {P,"adopt", "", "Make a running process, with all below it, a workload", 0, 0, adopt_options,
+     cmd_adopt},
+    {0},
 };
-
-static void print_usage(FILE *out)
-{
-    fputs("Usage: cpuagent COMMAND [OPTION...]\n"
-          "The agent of a node: reports its CPUs, runs workloads, moves them.\n\nCommands:\n",
-          out);
-    for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
-        fprintf(out, "  %-8s %s\n", commands[i].name, commands[i].summary);
-    fputs("\n`cpuagent COMMAND --help` tells of a command's options; `cpuagent --version` of the "
-          "version.\nExit codes: 0 done, 2 usage, 3 cannot reach the agent, 4 not found, "
-          "5 not allowed, 6 failed.\n",
-          out);
-}
-
-static int run_command(const struct cmd *cmd, int argc, char **argv)
-{
-    static struct cmd_args args; /* large, and needed once */
-    struct error err = {0};
-    bool help = false;
-    if (cmd_parse(cmd, argc, argv, &args, &help, &err) == 0) {
-        if (help) {
-            cmd_print_help(cmd);
-            return 0;
-        }
-        if (cmd->run(&args, &err) == 0)
-            return 0;
-    }
-    fprintf(stderr, "cpuagent %s: %s\n", cmd->name, err.message);
-    return error_exit_code(err.kind);
-}
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        print_usage(stderr);
-        return error_exit_code(ERROR_INVALID);
-    }
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        print_usage(stdout);
-        return 0;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
-        puts("cpuagent " CPUBROKER_VERSION);
-        return 0;
-    }
-    for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return run_command(&commands[i], argc - 1, argv + 1);
-    fprintf(stderr, "cpuagent: no command '%.60s'; `cpuagent --help` lists them\n", argv[1]);
-    return error_exit_code(ERROR_INVALID);
+    static const struct cli_program program = {
+        .name = P,
+        .summary = "The agent of a node: reports its CPUs, runs workloads, moves them.",
+        .exit_codes = "0 done, 2 usage, 3 cannot reach the agent, 4 not found, 5 not allowed, "
+                      "6 failed",
+        .commands = commands,
+    };
+    return cli_main(&program, argc, argv);
 }
