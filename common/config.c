@@ -17,6 +17,11 @@ static int set_value(const struct config_key *key, const char *value, void *targ
 {
     void *at = (char *)target + key->offset;
     if (key->type == CONFIG_STR) {
+        if (!*value)
+            return error_set(err, ERROR_INVALID,
+                             "%s: is empty (%s); leave the line out for the "
+                             "default",
+                             key->name, key->help);
         free(*(char **)at);
         *(char **)at = xstrdup(value);
         return 0;
@@ -72,6 +77,24 @@ static int read_line(char *line, const struct config_key *keys, bool *seen, void
     return error_set(err, ERROR_INVALID, "unknown key '%.60s'", name);
 }
 
+/* Reads one line without its end. 1: a line, 0: the end of the file, -1: no line that can be. */
+static int next_line(FILE *file, char line[CONFIG_LINE_MAX], struct error *err)
+{
+    size_t length = 0;
+    int c = getc(file);
+    if (c == EOF)
+        return ferror(file) ? error_errno(err, ERROR_INVALID, "cannot be read") : 0;
+    for (; c != EOF && c != '\n'; c = getc(file)) {
+        if (c == '\0')
+            return error_set(err, ERROR_INVALID, "holds a NUL byte");
+        if (length == CONFIG_LINE_MAX - 1)
+            return error_set(err, ERROR_INVALID, "line longer than %d bytes", CONFIG_LINE_MAX - 1);
+        line[length++] = (char)c;
+    }
+    line[length] = '\0';
+    return 1;
+}
+
 static int read_file(const char *path, const struct config_key *keys, bool *seen, void *target,
                      struct error *err)
 {
@@ -79,12 +102,11 @@ static int read_file(const char *path, const struct config_key *keys, bool *seen
     if (!file)
         return error_errno(err, ERROR_NOT_FOUND, "cannot read configuration '%s'", path);
     char line[CONFIG_LINE_MAX];
-    int rc = 0;
-    for (unsigned number = 1; rc == 0 && fgets(line, sizeof(line), file); number++) {
-        if (!strchr(line, '\n') && !feof(file))
-            rc = error_set(err, ERROR_INVALID, "line longer than %d bytes", CONFIG_LINE_MAX - 2);
-        else
-            rc = read_line(line, keys, seen, target, err);
+    int rc = 1;
+    for (unsigned number = 1; rc > 0; number++) {
+        rc = next_line(file, line, err);
+        if (rc > 0 && read_line(line, keys, seen, target, err) < 0)
+            rc = -1;
         if (rc < 0)
             error_wrap(err, "%s:%u", path, number);
     }
