@@ -130,7 +130,8 @@ static int run_spec(const struct local_api *api, struct workload_spec *spec,
 {
     struct workload_info info = {0};
     autofree char *dir = NULL;
-    if (workloads_check(api->config.workloads, spec, &dir, err) < 0)
+    if (workload_spec_check(spec, err) < 0 ||
+        workloads_check(api->config.workloads, spec, &dir, err) < 0)
         return -1;
     spec->dir = dir;
     if (claim(api, spec, false, err) < 0 ||

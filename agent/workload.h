@@ -78,6 +78,8 @@ DEFINE_AUTO(workloads)
  * that name lives here. Nothing is made. `ret_dir` is owned by the caller. */
 int workloads_check(struct workloads *w, const struct workload_spec *spec, char **ret_dir,
                     struct error *err);
+/* Checks command, cwd and env of a run. */
+int workload_spec_check(const struct workload_spec *spec, struct error *err);
 int workloads_run(struct workloads *w, const struct workload_spec *spec,
                   struct workload_info *ret, struct error *err);
 int workloads_adopt(struct workloads *w, const char *name, const char *pool, pid_t pid,

@@ -243,7 +243,7 @@ static struct shim_orders *run_orders(const struct workload *x, const struct wor
     return orders;
 }
 
-static int check_command(const struct workload_spec *spec, struct error *err)
+int workload_spec_check(const struct workload_spec *spec, struct error *err)
 {
     if (!spec->command || !*spec->command || !**spec->command)
         return error_set(err, ERROR_INVALID, "command: expected at least the program's name");
@@ -258,7 +258,7 @@ static int check_command(const struct workload_spec *spec, struct error *err)
 int workloads_run(struct workloads *w, const struct workload_spec *spec, struct workload_info *ret,
                   struct error *err)
 {
-    if (check_command(spec, err) < 0)
+    if (workload_spec_check(spec, err) < 0)
         return -1;
     struct workload *x = enter(w, spec, false, "", err);
     if (!x)

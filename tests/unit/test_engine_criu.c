@@ -19,6 +19,7 @@
 #include "engine_private.h"
 #include "file.h"
 #include "process.h"
+#include "restored_timers.h"
 #include "workload_site.h"
 
 #define TIMEOUT_MS 60000
@@ -185,6 +186,10 @@ static void moves_a_tree(void **state)
 
     site_restart(&other); /* the agent may die while the tree waits */
     all_stopped(&other, 3);
+    pid_t *pids = NULL;
+    assert_int_equal(workloads_pids(other.workloads, "w", &pids, NULL), 0);
+    assert_int_equal(restored_timers_start(pids, NULL), 0); /* as the agent's half of a move does */
+    free(pids);
     if (workloads_continue(other.workloads, "w", NULL, &err) < 0)
         fail_msg("%s", err.message);
     site_wait_lines(&site, "w", "chain.log", lines + 20);

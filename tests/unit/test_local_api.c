@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_local_api.c - the routes of the agent's Unix socket, over a real socket. */
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+#include "client.h"
+#include "cmocka_test.h"
+#include "local_api.h"
+#include "process.h"
+#include "workload_site.h"
+
+static struct site site;
+static struct local_api *api;
+static struct client *client;
+static char socket_path[100];
+static struct {
+    char name[64], pool[64], dir[256];
+    bool adopted, refuse;
+    unsigned calls, uid;
+} claimed;
+
+static int claim(void *ctx, const struct workload_spec *spec, bool adopted, struct error *err)
+{
+    assert_ptr_equal(ctx, &site);
+    claimed.calls++;
+    claimed.adopted = adopted;
+    claimed.uid = spec->uid;
+    snprintf(claimed.name, sizeof(claimed.name), "%s", spec->name);
+    snprintf(claimed.pool, sizeof(claimed.pool), "%s", spec->pool);
+    snprintf(claimed.dir, sizeof(claimed.dir), "%s", spec->dir);
+    if (claimed.refuse)
+        return error_set(err, ERROR_CONFLICT, "workload '%s' runs on node-b", spec->name);
+    return 0;
+}
+
+static json_object *status(void *ctx)
+{
+    json_object *o = json_object_new_object();
+    (void)ctx;
+    json_put_str(o, "node", "node-a");
+    return o;
+}
+
+static int up(void **state)
+{
+    (void)state;
+    site_up(&site, "a");
+    memset(&claimed, 0, sizeof(claimed));
+    snprintf(socket_path, sizeof(socket_path), "%s/sock/agent.sock", site.state_dir);
+    struct local_api_config config = {.socket_path = socket_path,
+                                      .default_pool = "blue",
+                                      .workloads = site.workloads,
+                                      .claim = claim,
+                                      .status = status,
+                                      .ctx = &site};
+    struct client_config to = {.base_url = "http://agent", .unix_socket = socket_path};
+    return local_api_start(&config, &api, NULL) < 0 || client_new(&to, &client, NULL) < 0;
+}
+
+static int down(void **state)
+{
+    (void)state;
+    client_free(client);
+    local_api_free(api);
+    assert_int_equal(access(socket_path, F_OK), -1);
+    site_down(&site);
+    return 0;
+}
+
+/* The reply to a call with a body as text; owned by the caller. */
+static json_object *ask(const char *method, const char *path, const char *body, unsigned expected)
+{
+    json_object *reply = NULL;
+    autojson *json = NULL;
+    struct error err = {0};
+    unsigned code = 0;
+    if (body)
+        assert_int_equal(json_parse(body, strlen(body), &json, NULL), 0);
+    if (client_call(client, method, path, json, &code, &reply, &err) < 0)
+        fail_msg("%s %s: %s", method, path, err.message);
+    if (code != expected)
+        fail_msg("%s %s %s: %u, not %u: %s", method, path, body ? body : "", code, expected,
+                 json_object_to_json_string(reply));
+    return reply;
+}
+
+static void refused(const char *path, const char *body, unsigned expected, const char *code,
+                    const char *says)
+{
+    autojson *reply = ask("POST", path, body, expected);
+    json_object *error = json_member(reply, "error");
+    assert_string_equal(json_str(error, "code"), code);
+    if (!strstr(json_str(error, "message"), says))
+        fail_msg("'%s' lacks '%s'", json_str(error, "message"), says);
+}
+
+static void runs_lists_and_stops(void **state)
+{
+    (void)state;
+    autojson *started = ask("POST", "/v1/run",
+                            "{\"name\":\"w1\",\"command\":[\"/bin/sleep\",\"100\"],"
+                            "\"pool\":null,\"dir\":null,\"cwd\":\"/\",\"env\":[\"A=b\"]}",
+                            201);
+    assert_string_equal(json_str(started, "name"), "w1");
+    assert_string_equal(json_str(started, "state"), "running");
+    assert_true(json_int(started, "pid") > 1);
+    assert_string_equal(json_str(started, "pool"), "blue");
+    assert_int_equal(claimed.calls, 1);
+    assert_string_equal(claimed.pool, "blue");
+    assert_string_equal(claimed.dir, json_str(started, "dir"));
+    assert_false(claimed.adopted);
+
+    autojson *list = ask("GET", "/v1/workloads", NULL, 200);
+    json_object *one = json_array_item(json_member(list, "workloads"), 0);
+    assert_string_equal(json_str(one, "name"), "w1");
+    assert_string_equal(json_item_str(json_member(one, "command"), 1), "100");
+
+    autojson *stopped = ask("POST", "/v1/workloads/w1/stop", "{\"timeout_ms\":3000}", 200);
+    assert_string_equal(json_str(stopped, "state"), "exited");
+    assert_int_equal(json_int(stopped, "exit_status"), 128 + SIGTERM);
+}
+
+static void tells_of_itself(void **state)
+{
+    (void)state;
+    autojson *reply = ask("GET", "/v1/status", NULL, 200);
+    assert_string_equal(json_str(reply, "node"), "node-a");
+    assert_true(strlen(json_str(reply, "version")) > 0);
+}
+
+static void refuses_with_reasons(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *body, *code, *says;
+        unsigned status;
+    } cases[] = {
+        {"{}",                                                    "invalid_argument", "run: name: missing",    400},
+        {"{\"name\":\"w\"}",                                      "invalid_argument", "run: command: missing", 400},
+        {"{\"name\":\"w\",\"command\":\"x\"}",                    "invalid_argument", "run: command:",         400},
+        {"{\"name\":\"w\",\"command\":[]}",                       "invalid_argument", "command: expected",     400},
+        {"{\"name\":\"w\",\"command\":[1]}",                      "invalid_argument", "run: command[0]:",      400},
+        {"{\"name\":\"w\",\"command\":[\"a\\u0000b\"]}",          "invalid_argument", "without NUL",           400},
+        {"{\"name\":\"w/x\",\"command\":[\"x\"]}",                "invalid_argument", "workload: 'w/x'",       400},
+        {"{\"name\":\"w\",\"pool\":\"..\",\"command\":[\"x\"]}",  "invalid_argument", "pool: '..'",
+         400                                                                                                      },
+        {"{\"name\":\"w\",\"command\":[\"x\"],\"dir\":\"/etc\"}", "invalid_argument",
+         "allowed roots",                                                                                      400},
+        {"{\"name\":\"w\",\"command\":[\"x\"],\"env\":[3]}",      "invalid_argument", "run: env[0]",
+         400                                                                                                      },
+        {"{\"name\":\"w\",\"command\":[\"/nonexistent\"]}",       "invalid_argument", "cannot execute",
+         400                                                                                                      },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        refused("/v1/run", cases[i].body, cases[i].status, cases[i].code, cases[i].says);
+    assert_int_equal(claimed.calls, 1); /* only the last one got that far */
+    refused("/v1/workloads/nobody/stop", "{}", 404, "not_found", "no workload 'nobody'");
+    refused("/v1/workloads/w/stop", "{\"timeout_ms\":-1}", 400, "invalid_argument", "timeout_ms");
+    refused("/v1/adopt", "{\"name\":\"w\",\"pid\":1}", 400, "invalid_argument", "pid: expected 2");
+    refused("/v1/adopt", "{\"name\":\"w\",\"pid\":4194303}", 404, "not_found", "no process");
+}
+
+/* What the broker says reaches the person, and nothing is started. */
+static void the_broker_decides_on_names(void **state)
+{
+    (void)state;
+    claimed.refuse = true;
+    refused("/v1/run", "{\"name\":\"w1\",\"command\":[\"/bin/sleep\",\"100\"]}", 409, "conflict",
+            "runs on node-b");
+    autojson *list = ask("GET", "/v1/workloads", NULL, 200);
+    assert_int_equal(json_array_size(json_member(list, "workloads")), 0);
+}
+
+static void adopts(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl("/bin/sleep", "sleep", "100", (char *)NULL);
+        _exit(127);
+    }
+    autofree char *body = xasprintf("{\"name\":\"w1\",\"pool\":\"green\",\"pid\":%d}", (int)pid);
+    autojson *reply = ask("POST", "/v1/adopt", body, 201);
+    assert_int_equal(json_int(reply, "pid"), pid);
+    assert_true(json_flag(reply, "adopted"));
+    assert_true(claimed.adopted);
+    assert_string_equal(claimed.pool, "green");
+    autojson *stopped = ask("POST", "/v1/workloads/w1/stop", NULL, 200);
+    assert_string_equal(json_str(stopped, "state"), "exited");
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* Mode and group of the socket, and a stranger who gets at it all the same. */
+static void lets_in_root_and_the_group(void **state)
+{
+    (void)state;
+    struct stat st;
+    const struct group *group = getgrnam(LOCAL_SOCKET_GROUP);
+    assert_int_equal(stat(socket_path, &st), 0);
+    assert_int_equal(st.st_uid, 0);
+    assert_int_equal(st.st_mode & 07777, group ? 0660 : 0600);
+    if (group)
+        assert_int_equal(st.st_gid, group->gr_gid);
+    assert_int_equal(chmod(socket_path, 0666), 0); /* somebody's mistake */
+    assert_int_equal(chmod(site.state_dir, 0755), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        static const char request[] = "GET /v1/workloads HTTP/1.1\r\nHost: x\r\n\r\n";
+        char reply[4096] = "";
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (setgid(65534) < 0 || setuid(65534) < 0 ||
+            connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+            write(fd, request, sizeof(request) - 1) < 0 || read(fd, reply, sizeof(reply) - 1) <= 0)
+            _exit(2);
+        _exit(strncmp(reply, "HTTP/1.1 401 ", 13) == 0 ? 0 : 1);
+    }
+    int wait_status = 0;
+    assert_int_equal(waitpid(pid, &wait_status, 0), pid);
+    assert_true(WIFEXITED(wait_status));
+    assert_int_equal(WEXITSTATUS(wait_status), 0);
+}
+
+static void replaces_only_a_socket(void **state)
+{
+    (void)state;
+    struct local_api *second = NULL;
+    struct error err = {0};
+    autofree char *file = xasprintf("%s/not-a-socket", site.state_dir);
+    FILE *f = fopen(file, "we");
+    assert_non_null(f);
+    fclose(f);
+    struct local_api_config config = {.socket_path = file, .workloads = site.workloads};
+    assert_int_equal(local_api_start(&config, &second, &err), -1);
+    assert_non_null(strstr(err.message, "is no socket"));
+    assert_int_equal(access(file, F_OK), 0);
+    config.socket_path = "relative";
+    assert_int_equal(local_api_start(&config, &second, &err), -1);
+    assert_int_equal(err.kind, ERROR_INVALID);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, up, down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(runs_lists_and_stops),        TEST(tells_of_itself), TEST(refuses_with_reasons),
+        TEST(the_broker_decides_on_names), TEST(adopts),          TEST(lets_in_root_and_the_group),
+        TEST(replaces_only_a_socket),
+    };
+    site_requires_root();
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
