@@ -263,8 +263,8 @@ static int failure(const struct exchange *x, CURLcode code, struct error *err)
             return error_set(err, ERROR_TIMEOUT, "no answer from %s in time: %s", place(client),
                              problem);
     }
-    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL ||
-        code == CURLE_SSL_CERTPROBLEM || code == CURLE_SSL_CACERT_BADFILE)
+    if (code == CURLE_URL_MALFORMAT || code == CURLE_SSL_CERTPROBLEM ||
+        code == CURLE_SSL_CACERT_BADFILE)
         return error_set(err, ERROR_INVALID, "cannot call %s: %s", place(client), problem);
     if (code == CURLE_WEIRD_SERVER_REPLY || code == CURLE_UNSUPPORTED_PROTOCOL)
         return error_set(err, ERROR_UPSTREAM, "%s does not speak HTTP: %s", place(client), problem);

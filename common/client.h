@@ -15,11 +15,11 @@
 struct client; /* opaque */
 
 struct client_config {
-    const char *base_url;    /* "http://127.0.0.1:7070" */
-    const char *unix_socket; /* path; then base_url is only a name */
-    const char *token;       /* bearer token; NULL for none. Copied, never logged */
-    const char *node;        /* sent as X-Cpubroker-Node; NULL for none */
-    const char *ca_file;     /* for https; NULL: the system's */
+    const char *base_url;             /* "http://127.0.0.1:7070" */
+    const char *unix_socket;          /* path; then base_url is only a name */
+    const char *token;                /* bearer token; NULL for none. Copied, never logged */
+    const char *node;                 /* sent as X-Cpubroker-Node; NULL for none */
+    const char *ca_file;              /* for https; NULL: the system's */
     const char *cert_file, *key_file; /* a client certificate; NULL for none */
     uint64_t connect_timeout_ms;      /* 0: 5000 */
     uint64_t timeout_ms;              /* of a whole call; 0: 30000 */

@@ -25,8 +25,8 @@ struct http_server;
 struct http_request;
 struct http_reply;
 
-#define HTTP_PARAMS_MAX 4
-#define HTTP_WAIT       1 /* a handler's third result, beside 0 and -1 */
+#define HTTP_PARAMS_MAX  4
+#define HTTP_WAIT        1 /* a handler's third result, beside 0 and -1 */
 #define HTTP_WAIT_MAX_MS (10UL * 60 * 1000)
 
 /* Who asks. `roles` is a mask of the server's own role bits. */
@@ -46,11 +46,11 @@ struct http_request {
     const char *body; /* NUL-terminated, owned by the request */
     size_t body_length;
     struct http_principal principal;
-    char peer[64];      /* the peer's IP address, "" on a Unix socket */
-    unsigned peer_uid;  /* Unix socket only; else (unsigned)-1 */
-    int peer_pid;       /* Unix socket only; else 0. Who connected; may be gone */
-    bool woken;         /* the handler runs again after HTTP_WAIT */
-    bool timed_out;     /* ... because its time was up */
+    char peer[64];                      /* the peer's IP address, "" on a Unix socket */
+    unsigned peer_uid;                  /* Unix socket only; else (unsigned)-1 */
+    int peer_pid;                       /* Unix socket only; else 0. Who connected; may be gone */
+    bool woken;                         /* the handler runs again after HTTP_WAIT */
+    bool timed_out;                     /* ... because its time was up */
     struct http_connection *connection; /* http.c's own */
 };
 
@@ -67,7 +67,7 @@ struct http_reply {
      * wait for http_wake(stream_key), -1 at the end. It runs on the server's threads. */
     ssize_t (*stream_next)(void *stream, char *buffer, size_t max);
     void (*stream_free)(void *stream);
-    void *stream; /* owned */
+    void *stream;     /* owned */
     char *stream_key; /* owned */
 };
 
@@ -92,8 +92,9 @@ struct http_route {
 };
 
 struct http_config {
-    const char *listen;      /* "127.0.0.1:7070", "[::1]:0"; port 0 lets the kernel choose */
-    int listen_fd; /* where `listen` is NULL: a bound Unix socket; the server owns it once started */
+    const char *listen; /* "127.0.0.1:7070", "[::1]:0"; port 0 lets the kernel choose */
+    int listen_fd; /* where `listen` is NULL: a bound Unix socket; the server owns it once started
+                    */
     const char *tls_cert_file, *tls_key_file; /* both or neither */
     const char *tls_client_ca_file;           /* ask for client certificates; NULL for not */
     const struct http_route *routes;          /* ends with a NULL method */
@@ -109,9 +110,9 @@ struct http_config {
     /* Needed for uploads, whose `data` may block; HTTP_WAIT and streams then block their thread.
      * Else an epoll pool of `threads`, which handlers should not hold for long. */
     bool thread_per_connection;
-    unsigned threads;           /* 0: 2 */
-    unsigned connections_max;   /* 0: 1024 */
-    unsigned idle_timeout_s;    /* 0: 75 */
+    unsigned threads;         /* 0: 2 */
+    unsigned connections_max; /* 0: 1024 */
+    unsigned idle_timeout_s;  /* 0: 75 */
 };
 
 /* The server runs until http_server_free. Errors: ERROR_INVALID (address, certificate),

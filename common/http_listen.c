@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -27,8 +27,8 @@ static int split_address(const char *address, char host[256], char port[8], stru
         end = colon;
     }
     size_t digits = colon ? strspn(colon + 1, "0123456789") : 0;
-    if (!colon || !end || digits < 1 || digits > 5 || colon[1 + digits] != '\0' || end == begin ||
-        end - begin > 255)
+    if (!colon || !end || digits < 1 || digits > 5 || colon[1 + digits] != '\0' ||
+        strtoul(colon + 1, NULL, 10) > 65535 || end == begin || end - begin > 255)
         return error_set(err, ERROR_INVALID,
                          "listen address '%.80s': expected HOST:PORT, like 127.0.0.1:7070 or "
                          "[::1]:7070",

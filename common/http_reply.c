@@ -69,9 +69,15 @@ void http_reply_text(struct http_reply *reply, unsigned status, const char *cont
 
 json_object *http_error_json(const struct error *err)
 {
+    /* A message may quote what somebody sent, cut anywhere; what goes out is UTF-8. */
+    char message[ERROR_MESSAGE_BYTES];
+    memcpy(message, err->message, sizeof(message));
+    if (!json_text_is_utf8(message, strlen(message)))
+        for (char *p = message; *p; p++)
+            *p = (unsigned char)*p < 0x80 ? *p : '?';
     json_object *inner = json_object_new_object();
     json_put_str(inner, "code", error_code(err->kind));
-    json_put_str(inner, "message", err->message);
+    json_put_str(inner, "message", message);
     json_object *outer = json_object_new_object();
     json_put(outer, "error", inner);
     return outer;
