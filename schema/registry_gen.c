@@ -1,501 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* registry_gen.c - checks schema/features.txt and writes what is generated from it.
+/* registry_gen.c - writes what is generated from schema/features.txt.
  *
  *     registry_gen FILE check|ids|table|doc [OUTPUT]
  *
  * `ids` is the C header of identifiers, `table` the C tables, `doc` docs/features.md. Every run
- * checks the whole file first; a mistake is told with its line and ends the build. The head of
- * the file explains its columns. */
+ * checks the whole file first. The head of the file explains its columns. */
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FEATURES_MAX   1024
-#define NEEDS_MAX      12
-#define ROWS_MAX       64
-#define LINE_BYTES_MAX 512
-#define SPACE          " \t"
-
-struct place {
-    uint32_t leaf, subleaf;
-    int reg;
-};
-
-struct feature {
-    unsigned line;
-    char name[40];
-    struct place place;
-    unsigned bit;
-    int kind, effect, word;
-    int needs[NEEDS_MAX];
-    char need_names[NEEDS_MAX][40];
-    size_t need_count;
-    uint64_t components;
-    char *linux_name, *glibc_name, *go_name, *qemu_name, *openssl_name;
-    char *source, *title;
-};
-
-struct word {
-    struct place place;
-    int openssl;
-    uint32_t used; /* bits that have a meaning */
-    uint32_t field_bits;
-    char *title;
-};
-
-struct field {
-    char name[40];
-    struct place place;
-    unsigned low, width;
-    int kind, effect;
-    unsigned line;
-    char feature_name[40];
-    int feature; /* compared only where the source has it; -1: always */
-    char *source, *title;
-};
-
-struct component {
-    unsigned line, id;
-    char name[40], feature_name[40];
-    bool supervisor;
-    int feature;
-    char *source, *title;
-};
-
-struct ignored {
-    uint32_t first, last;
-    int kind;
-    char *title;
-};
-
-struct source {
-    char name[40];
-    char *title;
-};
-
-struct registry {
-    const char *path;
-    unsigned line;
-    struct feature *features;
-    size_t feature_count;
-    struct word words[ROWS_MAX];
-    size_t word_count;
-    struct field fields[ROWS_MAX];
-    size_t field_count;
-    struct component components[ROWS_MAX];
-    size_t component_count;
-    struct ignored ignored[ROWS_MAX];
-    size_t ignored_count;
-    struct source sources[ROWS_MAX];
-    size_t source_count;
-    int *order; /* every feature after its needs */
-};
-
-static const char *const registers[] = {"eax", "ebx", "ecx", "edx"};
-static const char *const kinds[] = {"isa",   "state",   "hint",    "behaviour", "limit",
-                                    "equal", "derived", "dynamic", "topology",  "system"};
-static const char *const effects[] = {"none", "sigill", "silent", "corruption", "hint"};
-enum { ISA, STATE, HINT, BEHAVIOUR, LIMIT, EQUAL, DERIVED, DYNAMIC, TOPOLOGY, SYSTEM };
-enum { EFFECT_NONE, EFFECT_SIGILL, EFFECT_SILENT, EFFECT_CORRUPTION, EFFECT_HINT };
-
-__attribute__((noreturn, format(printf, 3, 4))) static void fail(const struct registry *r,
-                                                                 unsigned line, const char *format,
-                                                                 ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    fprintf(stderr, "%s:%u: ", r->path, line);
-    vfprintf(stderr, format, ap);
-    fputc('\n', stderr);
-    va_end(ap);
-    exit(1);
-}
-
-static void *need_memory(void *p)
-{
-    if (!p) {
-        fputs("registry_gen: out of memory\n", stderr);
-        exit(1);
-    }
-    return p;
-}
-
-static char *copy_text(const char *text)
-{
-    return need_memory(strdup(text));
-}
-
-/* The next blank-separated word of *rest. */
-static char *next(struct registry *r, char **rest, const char *what)
-{
-    char *text = *rest + strspn(*rest, SPACE);
-    if (!*text)
-        fail(r, r->line, "the column '%s' is missing", what);
-    char *end = text + strcspn(text, SPACE);
-    *rest = *end ? end + 1 : end;
-    *end = '\0';
-    return text;
-}
-
-static char *remainder_text(struct registry *r, char *rest, const char *what)
-{
-    rest += strspn(rest, SPACE);
-    if (!*rest)
-        fail(r, r->line, "the column '%s' is missing", what);
-    if (strpbrk(rest, "\"\\|"))
-        fail(r, r->line, "%s: no quotes, backslashes or bars, please", what);
-    return copy_text(rest);
-}
-
-static uint32_t number(struct registry *r, const char *text, const char *what)
-{
-    char *end = NULL;
-    errno = 0;
-    unsigned long value = strtoul(text, &end, 0);
-    if (!isdigit((unsigned char)*text) || *end || errno || value > UINT32_MAX)
-        fail(r, r->line, "%s: expected a number, not '%s'", what, text);
-    return (uint32_t)value;
-}
-
-static int one_of(struct registry *r, const char *text, const char *what, const char *const *names,
-                  size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(names[i], text) == 0)
-            return (int)i;
-    fail(r, r->line, "%s: '%s' is none that is known", what, text);
-}
-
-static void name_of(struct registry *r, const char *text, char name[40])
-{
-    size_t length = strlen(text);
-    if (length >= 40 || strspn(text, "abcdefghijklmnopqrstuvwxyz0123456789_") != length)
-        fail(r, r->line, "'%s' is no name: expected up to 39 of a-z 0-9 _", text);
-    snprintf(name, 40, "%s", text);
-}
-
-static struct place place_of(struct registry *r, char **rest)
-{
-    struct place place;
-    place.leaf = number(r, next(r, rest, "leaf"), "leaf");
-    place.subleaf = number(r, next(r, rest, "subleaf"), "subleaf");
-    place.reg = one_of(r, next(r, rest, "register"), "register", registers, 4);
-    return place;
-}
-
-static int find_feature(const struct registry *r, const char *name)
-{
-    for (size_t i = 0; i < r->feature_count; i++)
-        if (strcmp(r->features[i].name, name) == 0)
-            return (int)i;
-    return -1;
-}
-
-static struct word *find_word(struct registry *r, const struct place *p)
-{
-    for (size_t i = 0; i < r->word_count; i++) {
-        const struct place *q = &r->words[i].place;
-        if (q->leaf == p->leaf && q->subleaf == p->subleaf && q->reg == p->reg)
-            return &r->words[i];
-    }
-    return NULL;
-}
-
-static const char *source_of(struct registry *r, const char *name)
-{
-    for (size_t i = 0; i < r->source_count; i++)
-        if (strcmp(r->sources[i].name, name) == 0)
-            return r->sources[i].name;
-    fail(r, r->line, "source '%s' is not declared", name);
-}
-
-static void room(struct registry *r, size_t count)
-{
-    if (count >= ROWS_MAX)
-        fail(r, r->line, "more than %d rows of this sort", ROWS_MAX);
-}
-
-static void read_source(struct registry *r, char *rest)
-{
-    room(r, r->source_count);
-    struct source *s = &r->sources[r->source_count++];
-    snprintf(s->name, sizeof(s->name), "%s", next(r, &rest, "name"));
-    s->title = remainder_text(r, rest, "title");
-}
-
-static void read_register(struct registry *r, char *rest)
-{
-    room(r, r->word_count);
-    struct word *w = &r->words[r->word_count];
-    w->place = place_of(r, &rest);
-    if (find_word(r, &w->place))
-        fail(r, r->line, "this register is declared twice");
-    const char *openssl = next(r, &rest, "openssl");
-    w->openssl = strcmp(openssl, "-") == 0 ? -1 : (int)number(r, openssl, "openssl");
-    w->title = remainder_text(r, rest, "title");
-    r->word_count++;
-}
-
-static void read_field(struct registry *r, char *rest)
-{
-    room(r, r->field_count);
-    struct field *f = &r->fields[r->field_count];
-    name_of(r, next(r, &rest, "name"), f->name);
-    for (size_t i = 0; i < r->field_count; i++)
-        if (strcmp(r->fields[i].name, f->name) == 0)
-            fail(r, r->line, "field '%s' is there twice", f->name);
-    f->place = place_of(r, &rest);
-    uint32_t high = 0, low = 0;
-    const char *bits = next(r, &rest, "bits");
-    if (sscanf(bits, "%u-%u", &low, &high) != 2 || low > high || high > 31)
-        fail(r, r->line, "bits: expected LOW-HIGH, not '%s'", bits);
-    f->low = low;
-    f->width = high - low + 1;
-    f->kind = one_of(r, next(r, &rest, "kind"), "kind", kinds, 10);
-    f->effect = one_of(r, next(r, &rest, "effect"), "effect", effects, 5);
-    f->line = r->line;
-    snprintf(f->feature_name, sizeof(f->feature_name), "%s", next(r, &rest, "feature"));
-    f->source = copy_text(source_of(r, next(r, &rest, "source")));
-    f->title = remainder_text(r, rest, "title");
-    struct word *w = find_word(r, &f->place);
-    uint32_t mask = (f->width == 32 ? UINT32_MAX : (1U << f->width) - 1) << low;
-    if (w && (w->used & mask))
-        fail(r, r->line, "field '%s' overlaps other bits", f->name);
-    if (w) {
-        w->used |= mask;
-        w->field_bits |= mask;
-    }
-    r->field_count++;
-}
-
-static void read_component(struct registry *r, char *rest)
-{
-    room(r, r->component_count);
-    struct component *c = &r->components[r->component_count];
-    c->line = r->line;
-    c->id = number(r, next(r, &rest, "id"), "id");
-    if (c->id > 62)
-        fail(r, r->line, "component %u: expected 0..62", c->id);
-    name_of(r, next(r, &rest, "name"), c->name);
-    const char *who = next(r, &rest, "user or supervisor");
-    if (strcmp(who, "user") != 0 && strcmp(who, "supervisor") != 0)
-        fail(r, r->line, "expected user or supervisor, not '%s'", who);
-    c->supervisor = *who == 's';
-    snprintf(c->feature_name, sizeof(c->feature_name), "%s", next(r, &rest, "feature"));
-    c->source = copy_text(source_of(r, next(r, &rest, "source")));
-    c->title = remainder_text(r, rest, "title");
-    for (size_t i = 0; i < r->component_count; i++)
-        if (r->components[i].id == c->id || strcmp(r->components[i].name, c->name) == 0)
-            fail(r, r->line, "component %u (%s) is there twice", c->id, c->name);
-    r->component_count++;
-}
-
-static void read_ignored(struct registry *r, char *rest)
-{
-    room(r, r->ignored_count);
-    struct ignored *g = &r->ignored[r->ignored_count++];
-    const char *range = next(r, &rest, "leaves");
-    char *end = NULL;
-    unsigned long first = strtoul(range, &end, 0);
-    unsigned long last = *end == '-' ? strtoul(end + 1, &end, 0) : first;
-    if (*end || first > last || last > UINT32_MAX)
-        fail(r, r->line, "leaves: expected FIRST-LAST, not '%s'", range);
-    g->first = (uint32_t)first;
-    g->last = (uint32_t)last;
-    g->kind = one_of(r, next(r, &rest, "kind"), "kind", kinds, 10);
-    g->title = remainder_text(r, rest, "title");
-}
-
-static void read_needs(struct registry *r, struct feature *f, char *text)
-{
-    if (strcmp(text, "-") == 0)
-        return;
-    char *rest = NULL;
-    for (char *need = strtok_r(text, ",", &rest); need; need = strtok_r(NULL, ",", &rest)) {
-        if (f->need_count == NEEDS_MAX)
-            fail(r, r->line, "more than %d needs", NEEDS_MAX);
-        if (strlen(need) >= sizeof(f->need_names[0]))
-            fail(r, r->line, "the need '%s' is too long", need);
-        snprintf(f->need_names[f->need_count++], sizeof(f->need_names[0]), "%s", need);
-    }
-}
-
-static void read_names(struct registry *r, struct feature *f, char *text)
-{
-    if (strcmp(text, "-") == 0)
-        return;
-    char *rest = NULL;
-    for (char *item = strtok_r(text, ",", &rest); item; item = strtok_r(NULL, ",", &rest)) {
-        char *equals = strchr(item, '=');
-        const char *value = equals ? equals + 1 : f->name;
-        if (equals)
-            *equals = '\0';
-        char **at = strcmp(item, "linux") == 0     ? &f->linux_name
-                    : strcmp(item, "glibc") == 0   ? &f->glibc_name
-                    : strcmp(item, "go") == 0      ? &f->go_name
-                    : strcmp(item, "qemu") == 0    ? &f->qemu_name
-                    : strcmp(item, "openssl") == 0 ? &f->openssl_name
-                                                   : NULL;
-        if (!at)
-            fail(r, r->line, "names: '%s' is not one of linux, glibc, go, qemu, openssl", item);
-        if (*at || !*value)
-            fail(r, r->line, "names: '%s' is given twice or is empty", item);
-        *at = copy_text(value);
-    }
-}
-
-static void read_feature(struct registry *r, const char *name, char *rest)
-{
-    if (r->feature_count == FEATURES_MAX)
-        fail(r, r->line, "more than %d features", FEATURES_MAX);
-    struct feature *f = &r->features[r->feature_count];
-    f->line = r->line;
-    name_of(r, name, f->name);
-    if (find_feature(r, f->name) >= 0)
-        fail(r, r->line, "feature '%s' is there twice", f->name);
-    f->place = place_of(r, &rest);
-    f->bit = number(r, next(r, &rest, "bit"), "bit");
-    if (f->bit > 31)
-        fail(r, r->line, "bit %u: expected 0..31", f->bit);
-    f->kind = one_of(r, next(r, &rest, "kind"), "kind", kinds, 10);
-    f->effect = one_of(r, next(r, &rest, "effect"), "effect", effects, 5);
-    read_needs(r, f, next(r, &rest, "needs"));
-    read_names(r, f, next(r, &rest, "names"));
-    f->source = copy_text(source_of(r, next(r, &rest, "source")));
-    f->title = remainder_text(r, rest, "title");
-    struct word *w = find_word(r, &f->place);
-    if (!w)
-        fail(r, r->line, "leaf 0x%x.%u %s is not declared as a register", f->place.leaf,
-             f->place.subleaf, registers[f->place.reg]);
-    if (w->used & (1U << f->bit))
-        fail(r, r->line, "bit %u of this register has a meaning already", f->bit);
-    w->used |= 1U << f->bit;
-    f->word = (int)(w - r->words);
-    r->feature_count++;
-}
-
-static void read_line(struct registry *r, char *line)
-{
-    char *rest = line;
-    const char *first = next(r, &rest, "name");
-    if (strcmp(first, "source") == 0)
-        read_source(r, rest);
-    else if (strcmp(first, "register") == 0)
-        read_register(r, rest);
-    else if (strcmp(first, "field") == 0)
-        read_field(r, rest);
-    else if (strcmp(first, "component") == 0)
-        read_component(r, rest);
-    else if (strcmp(first, "ignore") == 0)
-        read_ignored(r, rest);
-    else
-        read_feature(r, first, rest);
-}
-
-static void read_file(struct registry *r)
-{
-    FILE *file = fopen(r->path, "re");
-    if (!file) {
-        fprintf(stderr, "%s: %s\n", r->path, strerror(errno));
-        exit(1);
-    }
-    char line[LINE_BYTES_MAX];
-    while (fgets(line, sizeof(line), file)) {
-        r->line++;
-        size_t length = strlen(line);
-        if (length == sizeof(line) - 1 && line[length - 1] != '\n')
-            fail(r, r->line, "longer than %d bytes", LINE_BYTES_MAX - 2);
-        while (length && isspace((unsigned char)line[length - 1]))
-            line[--length] = '\0';
-        const char *text = line + strspn(line, SPACE);
-        if (*text && *text != '#')
-            read_line(r, line);
-    }
-    fclose(file);
-}
-
-/* What the registry must be: needs that exist, effects that fit the kind. */
-static void check_feature(struct registry *r, struct feature *f)
-{
-    bool usable = f->kind == ISA || f->kind == STATE;
-    if (usable && f->effect == EFFECT_NONE)
-        fail(r, f->line, "%s: what happens when it is missing?", f->name);
-    if ((f->kind == HINT) != (f->effect == EFFECT_HINT))
-        fail(r, f->line, "%s: kind hint and effect hint belong together", f->name);
-    if (!usable && f->kind != HINT && f->kind != BEHAVIOUR && f->effect != EFFECT_NONE)
-        fail(r, f->line, "%s: a bit that is ignored has no effect", f->name);
-    if (f->kind == LIMIT || f->kind == EQUAL)
-        fail(r, f->line, "%s: limits and equal values are fields", f->name);
-    for (size_t i = 0; i < f->need_count; i++) {
-        const char *need = f->need_names[i];
-        f->needs[i] = -1;
-        if (*need == '@') {
-            for (size_t c = 0; c < r->component_count; c++)
-                if (strcmp(r->components[c].name, need + 1) == 0 && !r->components[c].supervisor) {
-                    f->components |= UINT64_C(1) << r->components[c].id;
-                    f->needs[i] = -2;
-                }
-            if (f->needs[i] == -1)
-                fail(r, f->line, "%s needs '%s', which is no user component", f->name, need);
-            continue;
-        }
-        f->needs[i] = find_feature(r, need);
-        if (f->needs[i] < 0)
-            fail(r, f->line, "%s needs '%s', which is not in the registry", f->name, need);
-        const struct feature *n = &r->features[f->needs[i]];
-        if (n->kind == HINT || n->kind == BEHAVIOUR || n->kind == TOPOLOGY)
-            fail(r, f->line, "%s needs '%s', which is of kind %s", f->name, need, kinds[n->kind]);
-    }
-    if (f->components && f->kind != STATE)
-        fail(r, f->line, "%s: what needs a component is of kind state", f->name);
-}
-
-/* Appends `at` to the order behind all that it needs; `path` marks what is being visited. */
-static void visit(struct registry *r, int at, char *mark, size_t *count)
-{
-    struct feature *f = &r->features[at];
-    if (mark[at] == 2)
-        return;
-    if (mark[at] == 1)
-        fail(r, f->line, "%s needs itself, by way of its needs", f->name);
-    mark[at] = 1;
-    for (size_t i = 0; i < f->need_count; i++)
-        if (f->needs[i] >= 0)
-            visit(r, f->needs[i], mark, count);
-    mark[at] = 2;
-    r->order[(*count)++] = at;
-}
-
-static void check(struct registry *r)
-{
-    for (size_t i = 0; i < r->feature_count; i++)
-        check_feature(r, &r->features[i]);
-    for (size_t i = 0; i < r->component_count; i++) {
-        struct component *c = &r->components[i];
-        c->feature = strcmp(c->feature_name, "-") == 0 ? -1 : find_feature(r, c->feature_name);
-        if (c->feature < 0 && strcmp(c->feature_name, "-") != 0)
-            fail(r, c->line, "component %s: no feature '%s'", c->name, c->feature_name);
-    }
-    for (size_t i = 0; i < r->field_count; i++) {
-        struct field *f = &r->fields[i];
-        f->feature = strcmp(f->feature_name, "-") == 0 ? -1 : find_feature(r, f->feature_name);
-        if (f->feature < 0 && strcmp(f->feature_name, "-") != 0)
-            fail(r, f->line, "field %s: no feature '%s'", f->name, f->feature_name);
-        if (f->kind == EQUAL && f->feature < 0)
-            fail(r, f->line, "field %s: which feature drops from a pool when it differs?", f->name);
-    }
-    char *mark = need_memory(calloc(r->feature_count + 1, 1));
-    r->order = need_memory(calloc(r->feature_count + 1, sizeof(*r->order)));
-    size_t count = 0;
-    for (size_t i = 0; i < r->feature_count; i++)
-        visit(r, (int)i, mark, &count);
-    free(mark);
-}
+#include "registry_read.h"
 
 static const char *upper(const char *name)
 {
@@ -546,10 +62,10 @@ static void write_feature(const struct registry *r, const struct feature *f, FIL
 {
     fprintf(out, "    [CPU_FEATURE_%s] = {.name = \"%s\", .leaf = 0x%xU, .subleaf = %u,",
             upper(f->name), f->name, f->place.leaf, f->place.subleaf);
-    fprintf(out, " .reg = CPU_%s, .bit = %u, .word = %d,", upper(registers[f->place.reg]), f->bit,
-            f->word);
-    fprintf(out, " .kind = CPU_KIND_%s, .effect = CPU_EFFECT_%s,", upper(kinds[f->kind]),
-            upper(effects[f->effect]));
+    fprintf(out, " .reg = CPU_%s, .bit = %u, .word = %d,", upper(register_names[f->place.reg]),
+            f->bit, f->word);
+    fprintf(out, " .kind = CPU_KIND_%s, .effect = CPU_EFFECT_%s,", upper(kind_names[f->kind]),
+            upper(effect_names[f->effect]));
     size_t count = 0;
     for (size_t i = 0; i < f->need_count; i++)
         count += f->needs[i] >= 0;
@@ -606,7 +122,7 @@ static void write_words(const struct registry *r, FILE *out)
         fprintf(out,
                 "    {.leaf = 0x%xU, .subleaf = %u, .reg = CPU_%s, .isa = 0x%08xU, .hint = 0x%08xU,"
                 " .behaviour = 0x%08xU, .condition = 0x%08xU, .ignored = 0x%08xU},\n",
-                w->place.leaf, w->place.subleaf, upper(registers[w->place.reg]), isa, hint,
+                w->place.leaf, w->place.subleaf, upper(register_names[w->place.reg]), isa, hint,
                 behaviour, condition, ignored);
     }
     fputs("};\n\nconst int16_t cpu_feature_at[CPU_WORD_COUNT][32] = {\n", out);
@@ -644,9 +160,9 @@ static void write_table(const struct registry *r, FILE *out)
                 " .width = %u, .kind = CPU_KIND_%s, .effect = CPU_EFFECT_%s, .feature = %d,"
                 " .source = \"%s\","
                 " .title = \"%s\"},\n",
-                f->name, f->place.leaf, f->place.subleaf, upper(registers[f->place.reg]), f->low,
-                f->width, upper(kinds[f->kind]), upper(effects[f->effect]), f->feature, f->source,
-                f->title);
+                f->name, f->place.leaf, f->place.subleaf, upper(register_names[f->place.reg]),
+                f->low, f->width, upper(kind_names[f->kind]), upper(effect_names[f->effect]),
+                f->feature, f->source, f->title);
     }
     fputs("};\n\nconst struct cpu_component_info cpu_components[] = {\n", out);
     for (size_t i = 0; i < r->component_count; i++) {
@@ -662,7 +178,7 @@ static void write_table(const struct registry *r, FILE *out)
             r->component_count);
     for (size_t i = 0; i < r->ignored_count; i++)
         fprintf(out, "    {0x%xU, 0x%xU, CPU_KIND_%s, \"%s\"},\n", r->ignored[i].first,
-                r->ignored[i].last, upper(kinds[r->ignored[i].kind]), r->ignored[i].title);
+                r->ignored[i].last, upper(kind_names[r->ignored[i].kind]), r->ignored[i].title);
     fprintf(out, "};\nconst size_t cpu_ignored_leaf_count = %zu;\n", r->ignored_count);
 }
 
@@ -682,8 +198,8 @@ static void doc_features(const struct registry *r, size_t word, FILE *out)
             const struct feature *f = &r->features[i];
             if (f->word != (int)word || f->bit != bit)
                 continue;
-            fprintf(out, "| %u | `%s` | %s | %s |", bit, f->name, kinds[f->kind],
-                    f->effect == EFFECT_NONE ? "" : effects[f->effect]);
+            fprintf(out, "| %u | `%s` | %s | %s |", bit, f->name, kind_names[f->kind],
+                    f->effect == EFFECT_NONE ? "" : effect_names[f->effect]);
             for (size_t n = 0; n < f->need_count; n++)
                 fprintf(out, "%s%s", n ? ", " : " ", f->need_names[n]);
             fprintf(out, " | %s |", or_dash(f->glibc_name));
@@ -721,7 +237,7 @@ static void write_doc(const struct registry *r, FILE *out)
         fprintf(out, "\n## Leaf 0x%x", p->leaf);
         if (p->leaf == 7 || p->leaf == 13 || p->leaf == 20 || p->leaf == 30 || p->leaf == 36)
             fprintf(out, ".%u", p->subleaf);
-        fprintf(out, " %s: %s\n", upper(registers[p->reg]), r->words[w].title);
+        fprintf(out, " %s: %s\n", upper(register_names[p->reg]), r->words[w].title);
         doc_features(r, w, out);
     }
     fputs("\n## Values\n\n| name | leaf | bits | kind | what | source |\n"
@@ -730,8 +246,8 @@ static void write_doc(const struct registry *r, FILE *out)
     for (size_t i = 0; i < r->field_count; i++) {
         const struct field *f = &r->fields[i];
         fprintf(out, "| `%s` | 0x%x.%u %s | %u-%u | %s | %s | %s |\n", f->name, f->place.leaf,
-                f->place.subleaf, upper(registers[f->place.reg]), f->low, f->low + f->width - 1,
-                kinds[f->kind], f->title, f->source);
+                f->place.subleaf, upper(register_names[f->place.reg]), f->low,
+                f->low + f->width - 1, kind_names[f->kind], f->title, f->source);
     }
     fputs("\n## Components of the xsave area\n\n"
           "| XCR0 bit | name | whose | enabled only with | what | source |\n"
@@ -747,7 +263,7 @@ static void write_doc(const struct registry *r, FILE *out)
     for (size_t i = 0; i < r->ignored_count; i++) {
         const struct ignored *g = &r->ignored[i];
         fprintf(out, g->first == g->last ? "| 0x%x" : "| 0x%x to 0x%x", g->first, g->last);
-        fprintf(out, " | %s | %s |\n", kinds[g->kind], g->title);
+        fprintf(out, " | %s | %s |\n", kind_names[g->kind], g->title);
     }
     fputs("\n## Sources\n\n", out);
     for (size_t i = 0; i < r->source_count; i++)
@@ -762,9 +278,7 @@ int main(int argc, char **argv)
     }
     static struct registry r;
     r.path = argv[1];
-    r.features = need_memory(calloc(FEATURES_MAX, sizeof(*r.features)));
-    read_file(&r);
-    check(&r);
+    registry_read(&r);
     FILE *out = argc == 4 ? fopen(argv[3], "we") : stdout;
     if (!out) {
         fprintf(stderr, "%s: %s\n", argv[3], strerror(errno));
