@@ -31,7 +31,7 @@ struct place {
 
 static struct place place_of(uint32_t leaf, uint32_t subleaf, unsigned reg, unsigned bit)
 {
-    struct place place;
+    struct place place = {""};
     cpu_bit_place(leaf, subleaf, reg, bit, place.text, sizeof(place.text));
     return place;
 }

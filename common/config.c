@@ -101,7 +101,7 @@ static int read_file(const char *path, const struct config_key *keys, bool *seen
     FILE *file = fopen(path, "re");
     if (!file)
         return error_errno(err, ERROR_NOT_FOUND, "cannot read configuration '%s'", path);
-    char line[CONFIG_LINE_MAX];
+    char line[CONFIG_LINE_MAX] = "";
     int rc = 1;
     for (unsigned number = 1; rc > 0; number++) {
         rc = next_line(file, line, err);

@@ -58,12 +58,12 @@ struct cpu_feature {
     unsigned word; /* index into cpu_words */
     enum cpu_kind kind;
     enum cpu_effect effect; /* when missing */
+    int openssl_bit;        /* in OPENSSL_ia32cap's vector, or -1 */
     const uint16_t *needs;  /* enum cpu_feature_id, direct needs only */
     size_t need_count;
     uint64_t components; /* the xsave components that it needs, as bits of XCR0 */
     /* What others call it; NULL where they have no name for it. */
     const char *linux_name, *glibc_name, *go_name, *qemu_name;
-    int openssl_bit;    /* in OPENSSL_ia32cap's vector, or -1 */
     const char *source; /* the document that defines it */
     const char *title;  /* a few words for people */
 };

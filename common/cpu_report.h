@@ -13,10 +13,10 @@
 #include "error.h"
 #include "json.h"
 
-#define CPU_REPORT_SCHEMA     "cpubroker.report/1"
-#define CPU_REPORT_MAX_BYTES  (4UL * 1024 * 1024)
-#define CPU_REPORT_GROUPS_MAX 256  /* unlike logical CPUs of one node */
-#define CPU_REPORT_LEAVES_MAX 1024 /* leaves and subleaves of one group */
+#define CPU_REPORT_SCHEMA      "cpubroker.report/1"
+#define CPU_REPORT_MAX_BYTES   (4UL * 1024 * 1024)
+#define CPU_REPORT_GROUPS_MAX  256  /* unlike logical CPUs of one node */
+#define CPU_REPORT_LEAVES_MAX  1024 /* leaves and subleaves of one group */
 #define CPU_REPORT_ENGINES_MAX 16
 
 struct cpuid_leaf {
@@ -24,11 +24,11 @@ struct cpuid_leaf {
     uint32_t eax, ebx, ecx, edx;
 };
 
-struct cpu_group { /* logical CPUs that answer alike */
+struct cpu_group {   /* logical CPUs that answer alike */
     char *cpus;      /* owned; a kernel cpu list, "0-1,4" */
     char *core_type; /* owned; "core", "atom" on hybrid CPUs; NULL when not hybrid */
     bool xcr0_known;
-    uint64_t xcr0; /* XGETBV(0) */
+    uint64_t xcr0;             /* XGETBV(0) */
     struct cpuid_leaf *leaves; /* owned; sorted by leaf, subleaf; no doubles */
     size_t leaf_count;
 };
@@ -38,7 +38,7 @@ struct cpu_engine {
 };
 
 struct cpu_report {
-    char *node; /* owned */
+    char *node;               /* owned */
     struct cpu_group *groups; /* owned */
     size_t group_count;       /* at least 1 */
     struct {

@@ -72,7 +72,7 @@ static int as_str(const char *what, const char *name, json_object *v, const char
                          type_name(v));
     const char *text = json_object_get_string(v);
     size_t length = (size_t)json_object_get_string_len(v);
-    if (strlen(text) != length)
+    if (!text || strlen(text) != length)
         return error_set(err, ERROR_INVALID, "%s: %s: holds a NUL character", what, name);
     if (length > JSON_STRING_MAX)
         return error_set(err, ERROR_INVALID, "%s: %s: %zu bytes long, at most %d are taken", what,
@@ -99,7 +99,7 @@ static int as_integer(const char *what, const char *name, json_object *v, int64_
 static int as_hex(const char *what, const char *name, json_object *v, uint64_t *ret,
                   struct error *err)
 {
-    const char *text = NULL;
+    const char *text = "";
     if (as_str(what, name, v, &text, err) < 0)
         return -1;
     size_t digits = strncmp(text, "0x", 2) == 0 ? strlen(text + 2) : 0;

@@ -17,7 +17,7 @@
 
 #define JSON_DEPTH_MAX     32
 #define JSON_INTEGER_MAX   9007199254740991LL /* 2^53-1 */
-#define JSON_STRING_MAX    (64 * 1024)        /* bytes of one string member */
+#define JSON_STRING_MAX    65536              /* bytes of one string member */
 
 static inline void json_freep(json_object **o)
 {

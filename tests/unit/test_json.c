@@ -142,7 +142,7 @@ static void long_and_repeated_members_are_bounded(void **state)
     char *text = xmalloc(JSON_STRING_MAX + 64);
     size_t at = (size_t)sprintf(text, "{\"a\":\"");
     memset(text + at, 'x', JSON_STRING_MAX + 1);
-    strcpy(text + at + JSON_STRING_MAX + 1, "\"}");
+    memcpy(text + at + JSON_STRING_MAX + 1, "\"}", 3);
     autojson *o = parsed(text);
     const char *value = NULL;
     struct error err = {0};
