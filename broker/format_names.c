@@ -85,7 +85,8 @@ int format_gvisor(const struct cpu_profile *mask, FILE *out, struct error *err)
 
 /* HotSpot's own numbers of the features, those that JDK 17 to 22 have in common
  * (vm_version_x86.hpp, CPU_FEATURE_FLAGS). Left out are those that are no property of the CPU's
- * instructions (ht, tscinv, hv): what is not listed counts as missing, which is always safe. */
+ * instructions (ht, tscinv, hv) and those above 46, which JDK 17 does not have: what is not listed
+ * counts as missing, which is always safe; one too many keeps the JVM from starting. */
 #define CRAC_FEATURES(X)        \
     X(0, CX8)                   \
     X(1, CMOV)                  \
@@ -123,11 +124,7 @@ int format_gvisor(const struct cpu_profile *mask, FILE *out, struct error *err)
     X(36, AVX) /* vzeroupper */ \
     X(41, CLFLUSH)              \
     X(42, CLFLUSHOPT)           \
-    X(43, CLWB)                 \
-    X(47, SERIALIZE)            \
-    X(48, RDTSCP)               \
-    X(49, RDPID)                \
-    X(50, FSRM)
+    X(43, CLWB)
 /* Those that it counts only where AVX-512 is. */
 #define CRAC_AVX512_FEATURES(X) \
     X(37, AVX512_VPOPCNTDQ)     \
@@ -135,9 +132,7 @@ int format_gvisor(const struct cpu_profile *mask, FILE *out, struct error *err)
     X(39, VAES)                 \
     X(40, AVX512_VNNI)          \
     X(44, AVX512_VBMI2)         \
-    X(45, AVX512VBMI)           \
-    X(51, GFNI)                 \
-    X(52, AVX512_BITALG)
+    X(45, AVX512VBMI)
 /* The second number: what only glibc uses of the CPU (GLIBC_FEATURE_FLAGS). */
 #define CRAC_GLIBC_FEATURES(X) \
     X(0, FMA4)                 \

@@ -22,6 +22,11 @@ static const enum cpu_feature_id never_given[] = {
     CPU_FEATURE_NONSTOP_TSC, /* QEMU refuses to migrate a guest that has it */
     CPU_FEATURE_WAITPKG,     /* only with -overcommit cpu-pm=on */
     CPU_FEATURE_LWP,         /* KVM has no lightweight profiling */
+    /* hints whose names would keep QEMU before 8.0 from starting */
+    CPU_FEATURE_FZRM,
+    CPU_FEATURE_FSRS,
+    CPU_FEATURE_FSRC,
+    CPU_FEATURE_PREFETCHITI,
 };
 
 static bool is_among(const enum cpu_feature_id *list, size_t count, enum cpu_feature_id feature)

@@ -123,8 +123,9 @@ static int digit_of(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : 16;
 }
 
-/* A number of 1 to `most` digits. */
-static bool take_number(const char **at, const char *end, int base, int most, uint32_t *ret)
+/* A number of `least` to `most` digits. */
+static bool take_number(const char **at, const char *end, int base, int least, int most,
+                        uint32_t *ret)
 {
     uint32_t value = 0;
     int digits = 0;
@@ -134,23 +135,29 @@ static bool take_number(const char **at, const char *end, int base, int most, ui
         digits++;
     }
     *ret = value;
-    return digits > 0;
+    return digits >= least;
 }
 
-static bool take_hex(const char **at, const char *end, const char *before, uint32_t *ret)
+/* A register: cpuid prints eight digits, fewer are what is left of a text that was cut. */
+static bool take_register(const char **at, const char *end, const char *name, uint32_t *ret)
 {
-    return take(at, end, before) && take(at, end, "0x") && take_number(at, end, 16, 8, ret);
+    return take(at, end, name) && take(at, end, "=0x") && take_number(at, end, 16, 8, 8, ret);
+}
+
+static bool take_leaf(const char **at, const char *end, uint32_t *ret)
+{
+    return take(at, end, "0x") && take_number(at, end, 16, 1, 8, ret);
 }
 
 static bool read_leaf_line(const struct import *in, struct cpuid_leaf *leaf)
 {
     const char *at = in->text, *end = in->text + in->length;
-    return take_hex(&at, end, "", &leaf->leaf) && take_blanks(&at, end) &&
-           take_hex(&at, end, "", &leaf->subleaf) && take(&at, end, ":") && take_blanks(&at, end) &&
-           take_hex(&at, end, "eax=", &leaf->eax) && take_blanks(&at, end) &&
-           take_hex(&at, end, "ebx=", &leaf->ebx) && take_blanks(&at, end) &&
-           take_hex(&at, end, "ecx=", &leaf->ecx) && take_blanks(&at, end) &&
-           take_hex(&at, end, "edx=", &leaf->edx) && at == end;
+    return take_leaf(&at, end, &leaf->leaf) && take_blanks(&at, end) &&
+           take_leaf(&at, end, &leaf->subleaf) && take(&at, end, ":") && take_blanks(&at, end) &&
+           take_register(&at, end, "eax", &leaf->eax) && take_blanks(&at, end) &&
+           take_register(&at, end, "ebx", &leaf->ebx) && take_blanks(&at, end) &&
+           take_register(&at, end, "ecx", &leaf->ecx) && take_blanks(&at, end) &&
+           take_register(&at, end, "edx", &leaf->edx) && at == end;
 }
 
 /* "CPU:" or "CPU 12:" */
@@ -163,7 +170,7 @@ static bool read_heading(const struct import *in, bool *ret_single, uint32_t *re
     *ret_single = take(&at, end, ":");
     if (*ret_single)
         return at == end;
-    return take_blanks(&at, end) && take_number(&at, end, 10, 5, ret_number) &&
+    return take_blanks(&at, end) && take_number(&at, end, 10, 1, 5, ret_number) &&
            take(&at, end, ":") && at == end;
 }
 
