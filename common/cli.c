@@ -95,7 +95,7 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
     ret->rest = argv + at;
     ret->rest_count = argc - at;
     /* Options may also follow the operands, where those are counted: `stop w1 --timeout 5`. */
-    if (command->most >= 0 && ret->rest_count > command->most) {
+    if (command->most >= 0) {
         char **operands = argv + at;
         int kept = 0;
         for (int i = at; i < argc; i++) {

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_migrate.c - `cpubroker migrate` and `cpubroker migrations`: moves, and how they go. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "migration_states.h"
+#include "table.h"
+
+#define EVENTS_IDLE_MS 60000 /* the broker says something every 15 s at least */
+
+static void bytes_text(int64_t bytes, char text[32])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double value = (double)bytes;
+    size_t unit = 0;
+    for (; value >= 1024 && unit + 1 < ARRAY_LEN(units); unit++)
+        value /= 1024;
+    snprintf(text, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+}
+
+struct follow {
+    bool terminal;                /* one line that changes, else a line a phase */
+    char state[32];               /* the phase that runs */
+    int64_t state_at_ms, bytes;   /* since when, how much was sent */
+    enum migration_state outcome; /* once it is final */
+    char error[ERROR_MESSAGE_BYTES];
+};
+
+static void show_line(struct follow *f, int64_t now_ms)
+{
+    char bytes[32], rate[32];
+    int64_t ms = now_ms - f->state_at_ms;
+    bytes_text(f->bytes, bytes);
+    bytes_text(ms > 0 ? f->bytes * 1000 / ms : 0, rate);
+    if (strcmp(f->state, "transferring") == 0)
+        fprintf(stderr, "\r\033[K%s %s, %s/s", f->state, bytes, rate);
+    else
+        fprintf(stderr, "\r\033[K%s", f->state);
+    fflush(stderr);
+}
+
+static void phase(struct follow *f, json_object *event)
+{
+    if (!f->terminal && *f->state)
+        fprintf(stderr, "%-13s %6" PRId64 " ms\n", f->state, json_int(event, "previous_ms"));
+    snprintf(f->state, sizeof(f->state), "%s", json_str(event, "state"));
+    f->state_at_ms = json_int(event, "at_ms");
+    f->bytes = 0;
+}
+
+static int on_event(void *ctx, const char *id, const char *name, const char *data)
+{
+    (void)id;
+    struct follow *f = ctx;
+    autojson *event = NULL;
+    enum migration_state state = MIGRATION_PREPARING;
+    if (json_parse(data, strlen(data), &event, NULL) < 0)
+        return 0;
+    if (strcmp(name, "phase") == 0)
+        phase(f, event);
+    else if (strcmp(name, "error") == 0)
+        snprintf(f->error, sizeof(f->error), "%s: %s", json_str(event, "node"),
+                 json_str(event, "message"));
+    else if (json_member(event, "bytes"))
+        f->bytes = json_int(event, "bytes");
+    if (f->terminal)
+        show_line(f, json_int(event, "at_ms"));
+    if (migration_state_from_name(f->state, &state) == 0 && migration_state_is_final(state)) {
+        f->outcome = state;
+        return 1;
+    }
+    return 0;
+}
+
+/* Follows the migration to its end and says how it ended. */
+static int follow(struct client *client, const char *id, struct error *err)
+{
+    struct follow f = {.terminal = isatty(STDERR_FILENO) == 1};
+    autofree char *path = cmd_path("/v1/migrations/", id, "/events");
+    autofree char *self = cmd_path("/v1/migrations/", id, "");
+    autojson *migration = NULL;
+    int rc = client_events(client, path, EVENTS_IDLE_MS, on_event, &f, err);
+    if (f.terminal)
+        fputs("\r\033[K", stderr);
+    if (rc < 0)
+        return error_wrap(err, "cannot follow migration %s, which goes on", id);
+    if (client_request(client, "GET", self, NULL, &migration, err) < 0)
+        return -1;
+    const char *state = json_str(migration, "state");
+    if (strcmp(state, "done") != 0) {
+        json_object *error = json_member(migration, "error");
+        return error_set(err, ERROR_FAILED, "migration %s is %s: %s; '%s' stays on node '%s'", id,
+                         state, error ? json_str(error, "message") : f.error,
+                         json_str(migration, "workload"), json_str(migration, "from"));
+    }
+    printf("%s moved from %s to %s in %" PRId64 " ms, of which it stood still %" PRId64 " ms\n",
+           json_str(migration, "workload"), json_str(migration, "from"), json_str(migration, "to"),
+           json_int(migration, "finished_at_ms") - json_int(migration, "created_at_ms"),
+           json_int(migration, "downtime_ms"));
+    return 0;
+}
+
+int cmd_migrate(const struct cli_args *args, struct error *err)
+{
+    autojson *body = json_object_new_object(), *reply = NULL;
+    bool rejected = false, printed = false;
+    json_put_str(body, "workload", args->rest[0]);
+    if (cli_value(args, "to", NULL))
+        json_put_str(body, "to", cli_value(args, "to", NULL));
+    json_put_bool(body, "dry_run", cli_flag(args, "dry-run"));
+    if (cli_value(args, "idempotency-key", NULL))
+        json_put_str(body, "idempotency_key", cli_value(args, "idempotency-key", NULL));
+    if (cmd_call(args, "POST", "/v1/migrate", body, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    json_object *migration = json_member(reply, "migration");
+    if (!migration) { /* the verdict alone: rejected, or a dry run */
+        if (!printed)
+            cmd_print_verdict(reply);
+        return rejected || strcmp(json_str(reply, "verdict"), "approve") != 0 ? cmd_rejected(err)
+                                                                              : 0;
+    }
+    if (!printed) {
+        cmd_print_verdict(json_member(reply, "verdict"));
+        printf("migration %s\n", json_str(migration, "id"));
+        fflush(stdout);
+    }
+    if (!cli_flag(args, "wait"))
+        return 0;
+    AUTO(client) client = NULL;
+    if (cmd_client(args, &client, err) < 0)
+        return -1;
+    return follow(client, json_str(migration, "id"), err);
+}
+
+static void print_one(json_object *m)
+{
+    json_object *phases = json_member(m, "phases"), *error = json_member(m, "error");
+    char bytes[32];
+    bytes_text(json_int(m, "bytes"), bytes);
+    printf("%s: '%s' from %s to %s, %s, %s\n", json_str(m, "id"), json_str(m, "workload"),
+           json_str(m, "from"), json_str(m, "to"), json_str(m, "state"), bytes);
+    for (size_t i = 0; i < json_array_size(phases); i++) {
+        json_object *p = json_array_item(phases, i);
+        if (json_member(p, "duration_ms"))
+            printf("  %-13s %8" PRId64 " ms\n", json_str(p, "state"), json_int(p, "duration_ms"));
+        else
+            printf("  %s\n", json_str(p, "state"));
+    }
+    if (json_member(m, "downtime_ms"))
+        printf("stood still for %" PRId64 " ms\n", json_int(m, "downtime_ms"));
+    if (error) {
+        printf("error on %s: ", json_str(error, "node"));
+        cli_print_plain(json_str(error, "message"));
+        putchar('\n');
+        if (*json_str(error, "log"))
+            printf("its log ends with:\n%s\n", json_str(error, "log"));
+    }
+}
+
+static int one_migration(const struct cli_args *args, struct error *err)
+{
+    autojson *reply = NULL;
+    autofree char *path = cmd_path("/v1/migrations/", args->rest[0], "");
+    bool rejected = false, printed = false;
+    if (cmd_call(args, "GET", path, NULL, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    if (!printed)
+        print_one(reply);
+    return 0;
+}
+
+int cmd_migrations(const struct cli_args *args, struct error *err)
+{
+    static const char *const titles[] = {"ID",      "WORKLOAD", "FROM",  "TO", "STATE",
+                                         "STARTED", "DOWNTIME", "ERROR", NULL};
+    autojson *reply = NULL;
+    bool rejected = false, printed = false;
+    if (args->rest_count == 1)
+        return one_migration(args, err);
+    if (cmd_call(args, "GET", "/v1/migrations", NULL, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    json_object *list = json_member(reply, "migrations");
+    AUTO(table) table = table_new(titles);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_object *m = json_array_item(list, i);
+        char age[32], downtime[32] = "";
+        cmd_age(json_int(m, "created_at_ms"), age);
+        if (json_member(m, "downtime_ms"))
+            snprintf(downtime, sizeof(downtime), "%" PRId64 " ms", json_int(m, "downtime_ms"));
+        table_cell(table, json_str(m, "id"));
+        table_cell(table, json_str(m, "workload"));
+        table_cell(table, json_str(m, "from"));
+        table_cell(table, json_str(m, "to"));
+        table_cell(table, json_str(m, "state"));
+        table_cell(table, age);
+        table_cell(table, downtime);
+        table_cell(table, json_str(json_member(m, "error"), "message"));
+    }
+    if (!printed)
+        table_print(table, stdout);
+    return 0;
+}
+
+int cmd_migrations_cancel(const struct cli_args *args, struct error *err)
+{
+    autojson *reply = NULL;
+    autofree char *path = cmd_path("/v1/migrations/", args->rest[0], "");
+    bool rejected = false;
+    if (cmd_call(args, "DELETE", path, NULL, &reply, &rejected, err) < 0)
+        return -1;
+    printf("migration %s is being undone; its workload goes on where it was\n", args->rest[0]);
+    return 0;
+}

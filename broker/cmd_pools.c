@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_pools.c - `cpubroker pools` and `cpubroker masks`. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+#include "table.h"
+
+int cmd_pools(const struct cli_args *args, struct error *err)
+{
+    static const char *const titles[] = {"NAME", "EPOCH", "MEMBERS", "LEVEL", "MIX VENDORS", NULL};
+    autojson *reply = NULL;
+    bool rejected = false, printed = false;
+    if (cmd_call(args, "GET", "/v1/pools", NULL, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    json_object *pools = json_member(reply, "pools");
+    AUTO(table) table = table_new(titles);
+    for (size_t i = 0; i < json_array_size(pools); i++) {
+        json_object *pool = json_array_item(pools, i);
+        table_cell(table, json_str(pool, "name"));
+        table_cell_int(table, json_int(pool, "epoch"));
+        table_cell_int(table, (long long)json_array_size(json_member(pool, "members")));
+        table_cell(table, json_str(pool, "level"));
+        table_cell(table, json_flag(json_member(pool, "policy"), "mix_vendors") ? "allowed" : "no");
+    }
+    if (!printed)
+        table_print(table, stdout);
+    return 0;
+}
+
+static int change(const struct cli_args *args, const char *method, const char *path,
+                  json_object *body, struct error *err)
+{
+    autojson *reply = NULL;
+    bool rejected = false;
+    return cmd_call(args, method, path, body, &reply, &rejected, err);
+}
+
+int cmd_pools_create(const struct cli_args *args, struct error *err)
+{
+    autojson *body = json_object_new_object();
+    json_object *policy = json_object_new_object();
+    autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
+    json_put_bool(policy, "mix_vendors", cli_flag(args, "mix-vendors"));
+    json_put(body, "policy", policy);
+    if (change(args, "PUT", path, body, err) < 0)
+        return -1;
+    printf("pool '%s' is there\n", args->rest[0]);
+    return 0;
+}
+
+int cmd_pools_delete(const struct cli_args *args, struct error *err)
+{
+    autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
+    if (change(args, "DELETE", path, NULL, err) < 0)
+        return -1;
+    printf("pool '%s' is removed\n", args->rest[0]);
+    return 0;
+}
+
+static int membership(const struct cli_args *args, const char *method, const char *said,
+                      struct error *err)
+{
+    autofree char *begin = cmd_path("/v1/pools/", args->rest[0], "/nodes/");
+    autofree char *path = cmd_path(begin, args->rest[1], "");
+    if (change(args, method, path, NULL, err) < 0)
+        return -1;
+    printf("node '%s' %s pool '%s'\n", args->rest[1], said, args->rest[0]);
+    return 0;
+}
+
+int cmd_pools_join(const struct cli_args *args, struct error *err)
+{
+    return membership(args, "PUT", "is a member of", err);
+}
+
+int cmd_pools_leave(const struct cli_args *args, struct error *err)
+{
+    return membership(args, "DELETE", "is no member any more of", err);
+}
+
+static void print_names(const char *indent, json_object *names)
+{
+    size_t column = strlen(indent);
+    fputs(indent, stdout);
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_item_str(names, i);
+        if (column + 1 + strlen(name) > 96) {
+            printf("\n%s", indent);
+            column = strlen(indent);
+        }
+        column += (size_t)printf(" %s", name);
+    }
+    putchar('\n');
+}
+
+static void print_registers(json_object *registers)
+{
+    static const char *const titles[] = {"LEAF", "SUBLEAF", "EAX", "EBX", "ECX", "EDX", NULL};
+    static const char *const members[] = {"leaf", "subleaf", "eax", "ebx", "ecx", "edx"};
+    AUTO(table) table = table_new(titles);
+    for (size_t i = 0; i < json_array_size(registers); i++)
+        for (size_t m = 0; m < ARRAY_LEN(members); m++)
+            table_cell(table, json_str(json_array_item(registers, i), members[m]));
+    table_print(table, stdout);
+}
+
+static void print_xsave(json_object *xsave)
+{
+    static const char *const titles[] = {"ID", "COMPONENT", "OFFSET", "SIZE", NULL};
+    json_object *components = json_member(xsave, "components");
+    AUTO(table) table = table_new(titles);
+    printf("\nxsave: XCR0 %s, %lld bytes\n", json_str(xsave, "xcr0"),
+           (long long)json_int(xsave, "size"));
+    for (size_t i = 0; i < json_array_size(components); i++) {
+        json_object *c = json_array_item(components, i);
+        table_cell_int(table, json_int(c, "id"));
+        table_cell(table, json_str(c, "name"));
+        table_cell_int(table, json_int(c, "offset"));
+        table_cell_int(table, json_int(c, "size"));
+    }
+    table_print(table, stdout);
+}
+
+static void print_mask(json_object *masks)
+{
+    json_object *members = json_member(masks, "members"), *lost = json_member(masks, "lost");
+    printf("pool '%s', epoch %lld, %s\nmembers:", json_str(masks, "pool"),
+           (long long)json_int(masks, "epoch"),
+           *json_str(masks, "level") ? json_str(masks, "level") : "no mask yet");
+    print_names("", members);
+    puts("\nfeatures that every member has:");
+    print_names(" ", json_member(masks, "features"));
+    puts("\nthe mask (a set bit is a feature that every member has):");
+    print_registers(json_member(masks, "registers"));
+    if (json_member(masks, "xsave"))
+        print_xsave(json_member(masks, "xsave"));
+    for (size_t i = 0; i < json_array_size(members); i++) {
+        json_object *names = json_member(lost, json_item_str(members, i));
+        if (json_array_size(names) == 0)
+            continue;
+        printf("\n%s has, and the pool lacks:\n", json_item_str(members, i));
+        print_names(" ", names);
+    }
+}
+
+int cmd_masks(const struct cli_args *args, struct error *err)
+{
+    autojson *reply = NULL;
+    const char *pool = cli_value(args, "pool", "default");
+    autofree char *path = cmd_path("/v1/pools/", pool, "/masks");
+    bool rejected = false, printed = false;
+    if (cmd_call(args, "GET", path, NULL, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    if (!printed)
+        print_mask(reply);
+    return 0;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - cpubroker: the table of its commands. */
+#include "cmd.h"
+
+/* clang-format off */
+#define CONNECTION                                                                                 \
+    {"broker", 0, "URL", false, "the broker (default: $CPUBROKER_URL, else http://127.0.0.1:7070)"}, \
+    {"token-file", 0, "FILE", false,                                                               \
+     "file with a bearer token (default: $CPUBROKER_TOKEN_FILE, else the broker's first)"},        \
+    {"ca-file", 0, "FILE", false,                                                                  \
+     "CA certificates for https (default: $CPUBROKER_CA_FILE, else the system's)"}
+#define OUTPUT {"output", 'o', "table|json", false, "how to print (default: table)"}
+
+static const struct cli_option serve_options[] = {
+    {"config", 0, "FILE", false, "the configuration (default: /etc/cpubroker/cpubroker.conf)"},
+    {"print-config", 0, NULL, false, "print a sample configuration and exit"},
+    {0},
+};
+static const struct cli_option no_options[] = {{0}};
+static const struct cli_option plain_options[] = {CONNECTION, {0}};
+static const struct cli_option list_options[] = {OUTPUT, CONNECTION, {0}};
+static const struct cli_option import_options[] = {
+    {"pool", 0, "POOL", false, "a pool to join at once"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option create_options[] = {
+    {"mix-vendors", 0, NULL, false, "allow moves between CPUs of different vendors"},
+    CONNECTION, {0},
+};
+static const struct cli_option masks_options[] = {
+    {"pool", 0, "POOL", false, "the pool (default: default)"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option check_options[] = {
+    {"workload", 0, "NAME", false, "judge this workload by all that it has seen"},
+    {"from", 0, "NODE", false, "judge a process that was born on this node"},
+    {"to", 0, "NODE", false, "where it would go (needed)"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option migrate_options[] = {
+    {"to", 0, "NODE", false, "the target (default: the best of the workload's pool)"},
+    {"wait", 0, NULL, false, "follow the move to its end"},
+    {"dry-run", 0, NULL, false, "the verdict only"},
+    {"idempotency-key", 0, "KEY", false, "the same key twice makes one migration"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option token_options[] = {
+    {"role", 0, "ROLE", false, "agent, operator or viewer (needed)"},
+    {"node", 0, "NODE", false, "the one node that an agent's token is for"},
+    {"note", 0, "TEXT", false, "what it is for, shown in the list"},
+    OUTPUT, CONNECTION, {0},
+};
+
+#define P "cpubroker"
+static const struct cli_command commands[] = {
+    {P, "serve", "", "Run the broker", 0, 0, serve_options, cmd_serve},
+    {P, "masks", "", "What every member of a pool has, and what each loses by it", 0, 0, masks_options, cmd_masks},
+    {P, "check", "", "Whether a move is safe, and why not; nothing else happens", 0, 0, check_options, cmd_check},
+    {P, "migrate", "WORKLOAD", "Move a workload", 1, 1, migrate_options, cmd_migrate},
+    {P, "migrations", "[ID]", "The latest migrations, or one with its phases", 0, 1, list_options, cmd_migrations},
+    {P, "migrations cancel", "ID", "Undo a migration that is not committing yet", 1, 1, plain_options, cmd_migrations_cancel},
+    {P, "workloads", "", "Who runs where", 0, 0, list_options, cmd_workloads},
+    {P, "workloads show", "WORKLOAD", "One workload, and what it was exposed to", 1, 1, list_options, cmd_workloads_show},
+    {P, "nodes", "", "The fleet, with liveness", 0, 0, list_options, cmd_nodes},
+    {P, "nodes show", "NODE", "One node with its features", 1, 1, list_options, cmd_nodes_show},
+    {P, "nodes import", "NODE FILE", "Make a node known by a report alone ('-' reads stdin)", 2, 2, import_options, cmd_nodes_import},
+    {P, "nodes delete", "NODE", "Forget a node that holds nothing", 1, 1, plain_options, cmd_nodes_delete},
+    {P, "pools", "", "The pools", 0, 0, list_options, cmd_pools},
+    {P, "pools create", "POOL", "Make a pool, or set its policy", 1, 1, create_options, cmd_pools_create},
+    {P, "pools delete", "POOL", "Remove an empty pool", 1, 1, plain_options, cmd_pools_delete},
+    {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, plain_options, cmd_pools_join},
+    {P, "pools leave", "POOL NODE", "End a membership", 2, 2, plain_options, cmd_pools_leave},
+    {P, "token create", "", "Make a token and print it, once", 0, 0, token_options, cmd_token_create},
+    {P, "token list", "", "The tokens, without their secrets", 0, 0, list_options, cmd_token_list},
+    {P, "token delete", "ID", "Remove a token", 1, 1, plain_options, cmd_token_delete},
+    {P, "routes", "", "The API's routes, and who may use them", 0, 0, no_options, cmd_routes},
+    {0},
+};
+/* clang-format on */
+
+int main(int argc, char **argv)
+{
+    static const struct cli_program program = {
+        .name = P,
+        .summary =
+            "Keeps what the nodes' CPUs can do, judges moves between them, carries them out.",
+        .exit_codes = "0 done or approved, 1 rejected by the verdict, 2 usage, 3 cannot reach the "
+                      "broker, 4 not found, 5 not allowed, 6 failed",
+        .commands = commands,
+    };
+    return cli_main(&program, argc, argv);
+}
