@@ -51,14 +51,11 @@ static void reap_shim(pid_t shim)
     }
 }
 
-/* Puts the end in order: nothing of the tree is left, its shim has gone. Neither lock nor list;
+/* Puts the end in order: nothing of the tree is left, its shim has gone. The lock is not held;
  * x is marked as ending, or not listed yet. */
-static void tidy_up(struct workload *x)
+static void tidy_up(const struct workload *x)
 {
     struct error err = {0};
-    int status = -1;
-    if (shim_read_exit(x->run_dir, &status, &err) == 0)
-        x->exit_status = status;
     if (cgroup_remove(x->cgroup_dir, CGROUP_REMOVE_MS, &err) < 0)
         log_warn("cannot remove the cgroup of an ended workload", LOG_STR("workload", x->name),
                  LOG_STR("error", err.message));
@@ -67,6 +64,7 @@ static void tidy_up(struct workload *x)
 static void set_exited(struct workloads *w, struct workload *x)
 {
     struct error err = {0};
+    shim_read_exit(x->run_dir, &x->exit_status, NULL);
     x->state = WORKLOAD_EXITED;
     x->root_pid = x->shim_pid = 0;
     if (workload_record_save(w, x, &err) < 0)

@@ -59,8 +59,28 @@ static json_object *command_json(const char *const *command)
     return array;
 }
 
-/* Puts a busy entry in state STARTING on the list, in place of an exited one of that name. */
-static struct workload *enter(struct workloads *w, const struct workload_spec *spec, bool adopted,
+/* The command line of a process that is there already. */
+static json_object *command_of(pid_t pid)
+{
+    char path[64];
+    autofree char *text = NULL;
+    size_t length = 0;
+    json_object *array = json_object_new_array();
+    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+    if (file_read(path, CMDLINE_MAX, &text, &length, NULL) < 0)
+        return array;
+    for (size_t i = 0; i < length; i += strlen(text + i) + 1) {
+        for (char *p = text + i; *p; p++) /* for people only; JSON takes no stray bytes */
+            if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
+                *p = '?';
+        json_object_array_add(array, json_object_new_string(text + i));
+    }
+    return array;
+}
+
+/* Puts a busy entry in state STARTING on the list, in place of an exited one of that name.
+ * `adopt` is the pid of an adopted root, else 0. */
+static struct workload *enter(struct workloads *w, const struct workload_spec *spec, pid_t adopt,
                               const char *migration, struct error *err)
 {
     autofree char *dir = NULL;
@@ -79,13 +99,14 @@ static struct workload *enter(struct workloads *w, const struct workload_spec *s
     x->dir = steal_ptr(&dir);
     x->run_dir = xasprintf("%s/run/%s", w->state_dir, spec->name);
     x->cgroup_dir = *w->cgroup_root ? xasprintf("%s/%s", w->cgroup_root, spec->name) : xstrdup("");
-    x->command = command_json(spec->command);
+    x->command = adopt ? command_of(adopt) : command_json(spec->command);
+    x->root_pid = adopt;
     x->state = WORKLOAD_STARTING;
     x->exit_status = -1;
     x->started_at_ms = unix_ms();
     x->uid = spec->uid;
     x->gid = spec->gid;
-    x->adopted = adopted;
+    x->adopted = adopt != 0;
     x->shim_fd = -1;
     x->busy = true;
     snprintf(x->migration, sizeof(x->migration), "%s", migration);
@@ -95,7 +116,7 @@ static struct workload *enter(struct workloads *w, const struct workload_spec *s
     return x;
 }
 
-/* Nobody else touches a busy entry that the monitor does not watch, so no lock is held here. */
+/* What never changes in a busy entry is read without the lock. */
 static int make_room(struct workloads *w, struct workload *x, struct error *err)
 {
     autofree char *tasks = workload_tasks_dir(x);
@@ -108,7 +129,10 @@ static int make_room(struct workloads *w, struct workload *x, struct error *err)
         return -1;
     if (cgroup_make(tasks, err) < 0 || cgroup_make(shim, err) < 0)
         return -1;
-    return workload_record_save(w, x, err);
+    pthread_mutex_lock(&w->lock);
+    int rc = workload_record_save(w, x, err);
+    pthread_mutex_unlock(&w->lock);
+    return rc;
 }
 
 /* An adopted process goes on; everything else that was started ends. */
@@ -187,9 +211,11 @@ static int start_shim(struct workloads *w, struct workload *x, const struct shim
     pid_t shim = 0, root = 0;
     if (shim_start(w->shim_path, x->name, orders, timeout_ms, &shim, &root, err) < 0)
         return -1;
+    pthread_mutex_lock(&w->lock);
     x->shim_pid = shim;
     x->shim_is_child = true;
     x->root_pid = root;
+    pthread_mutex_unlock(&w->lock);
     return 0;
 }
 
@@ -260,7 +286,7 @@ int workloads_run(struct workloads *w, const struct workload_spec *spec, struct 
 {
     if (workload_spec_check(spec, err) < 0)
         return -1;
-    struct workload *x = enter(w, spec, false, "", err);
+    struct workload *x = enter(w, spec, 0, "", err);
     if (!x)
         return -1;
     bool dir_made = false;
@@ -329,24 +355,6 @@ static int check_adoptable(struct workloads *w, pid_t pid, struct error *err)
     return rc;
 }
 
-static json_object *command_of(pid_t pid)
-{
-    char path[64];
-    autofree char *text = NULL;
-    size_t length = 0;
-    json_object *array = json_object_new_array();
-    snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-    if (file_read(path, CMDLINE_MAX, &text, &length, NULL) < 0)
-        return array;
-    for (size_t i = 0; i < length; i += strlen(text + i) + 1) {
-        for (char *p = text + i; *p; p++) /* for people only; JSON takes no stray bytes */
-            if ((unsigned char)*p < ' ' || (unsigned char)*p >= 0x7f)
-                *p = '?';
-        json_object_array_add(array, json_object_new_string(text + i));
-    }
-    return array;
-}
-
 /* Twice, for children that are born meanwhile. */
 static int move_tree(const struct workload *x, pid_t root, struct error *err)
 {
@@ -377,7 +385,6 @@ int workload_start_watcher(struct workloads *w, struct workload *x, struct error
 static int adopt(struct workloads *w, struct workload *x, pid_t pid, struct workload_info *ret,
                  struct error *err)
 {
-    x->root_pid = pid;
     if (make_room(w, x, err) < 0 || workload_start_watcher(w, x, err) < 0)
         return -1;
     if (move_tree(x, pid, err) < 0)
@@ -394,11 +401,9 @@ int workloads_adopt(struct workloads *w, const char *name, const char *pool, pid
     if (name_check("workload", name, err) < 0 || check_adoptable(w, pid, err) < 0 ||
         process_owner(pid, &spec.uid, &spec.gid, err) < 0)
         return -1;
-    struct workload *x = enter(w, &spec, true, "", err);
+    struct workload *x = enter(w, &spec, pid, "", err);
     if (!x)
         return -1;
-    json_object_put(x->command);
-    x->command = command_of(pid);
     int rc = workload_dir_resolve(w, name, NULL, spec.uid, spec.gid, true, &dir_made, &dir, err);
     if (rc == 0)
         rc = adopt(w, x, pid, ret, err);
@@ -455,11 +460,17 @@ static int restore(struct workloads *w, struct workload *x, char *const *argv, c
     if (rc == 0)
         rc = process_wait_stopped(list.pids, CLEAN_UP_MS, err);
     free(list.pids);
+    uid_t uid = 0;
+    gid_t gid = 0;
     if (rc == 0)
-        rc = process_owner(x->root_pid, &x->uid, &x->gid, err);
-    if (rc == 0)
-        rc = settle_in(w, x, WORKLOAD_STOPPED, ret, err);
-    return rc;
+        rc = process_owner(x->root_pid, &uid, &gid, err);
+    if (rc < 0)
+        return -1;
+    pthread_mutex_lock(&w->lock);
+    x->uid = uid;
+    x->gid = gid;
+    pthread_mutex_unlock(&w->lock);
+    return settle_in(w, x, WORKLOAD_STOPPED, ret, err);
 }
 
 int workloads_restore(struct workloads *w, const struct workload_spec *spec, const char *migration,
@@ -472,7 +483,7 @@ int workloads_restore(struct workloads *w, const struct workload_spec *spec, con
     int rc = earlier_restore(w, spec->name, migration, ret, err);
     if (rc != 0)
         return rc > 0 ? 0 : -1;
-    struct workload *x = enter(w, spec, false, migration, err);
+    struct workload *x = enter(w, spec, 0, migration, err);
     if (!x)
         return -1;
     rc = restore(w, x, argv, env, pidfile, log_path, timeout_ms, ret, err);
