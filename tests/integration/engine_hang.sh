@@ -5,7 +5,7 @@
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$0")/../lib/functions.sh"
 requires root namespaces criu curl jq
-AGENT_LINES=("engine_timeout_ms = 3000")
+AGENT_LINES=("dump_timeout_ms = 3000")
 
 engine_wrapper
 fleet_up

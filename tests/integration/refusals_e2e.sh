@@ -32,7 +32,7 @@ engine_wrapper
 fleet_up
 victim_start node-a w1
 # steps are 20 ms apart; the longest pause between two lines is looked at in the end
-"$SOURCE_DIR/tests/lib/watch_steps.py" "$(victim_log node-a w1)" "$TEST_DIR/pauses" &
+"$SOURCE_DIR/tests/lib/watch_steps.py" "$TEST_DIR/pauses" "$(victim_log node-a w1)" &
 cleanup kill $!
 
 step "a target that lacks features"

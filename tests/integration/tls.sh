@@ -58,7 +58,7 @@ same "exit status ($(head -n 1 "$TEST_DIR/out"))" 3 $status
 
 step "an agent with another CA never gets to the broker"
 agent_stop node-b
-sed -i "s|^ca_file = .*|ca_file = $TEST_DIR/other/ca.pem|" "$SITE_DIR/nodes/node-b/state/cpuagent.conf"
+sed -i "s|^tls_ca = .*|tls_ca = $TEST_DIR/other/ca.pem|" "$SITE_DIR/nodes/node-b/state/cpuagent.conf"
 before=$(api GET /v1/nodes/node-b | jq .seen_at_ms)
 agent_start node-b
 sleep 3
