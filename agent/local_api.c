@@ -255,16 +255,16 @@ static int get_status(struct http_request *req, struct http_reply *reply, struct
     return 0;
 }
 
+/* clang-format off */
 static const struct http_route routes[] = {
-    {"POST",              "/v1/run", ROLE_LOCAL, RUN_BODY_MAX_BYTES, post_run, NULL, "start a workload"},
-    {"POST",         "/v1/adopt", ROLE_LOCAL, SMALL_BODY_BYTES, post_adopt, NULL,
-     "make a running process a workload"},
-    {"GET",           "/v1/workloads", ROLE_LOCAL, 0, get_workloads, NULL, "the workloads of this node"},
-    {"POST", "/v1/workloads/{name}/stop", ROLE_LOCAL, SMALL_BODY_BYTES, post_stop, NULL,
-     "end a workload"},
-    {"GET",              "/v1/status", ROLE_LOCAL, 0, get_status, NULL, "the agent's account of itself"},
-    {0        },
+    {"POST", "/v1/run", ROLE_LOCAL, RUN_BODY_MAX_BYTES, post_run, NULL, "start a workload"},
+    {"POST", "/v1/adopt", ROLE_LOCAL, SMALL_BODY_BYTES, post_adopt, NULL, "make a process a workload"},
+    {"GET", "/v1/workloads", ROLE_LOCAL, 0, get_workloads, NULL, "the workloads of this node"},
+    {"POST", "/v1/workloads/{name}/stop", ROLE_LOCAL, SMALL_BODY_BYTES, post_stop, NULL, "end a workload"},
+    {"GET", "/v1/status", ROLE_LOCAL, 0, get_status, NULL, "the agent's account of itself"},
+    {0},
 };
+/* clang-format on */
 
 /* --- the socket ---------------------------------------------------------------------------- */
 
