@@ -142,7 +142,7 @@ show_move() {
 show_events() {
     sed -un 's/^data: //p' | jq -r --unbuffered '
         if .kind == "phase" then "   phase  \(.state)" + (if .previous_ms then "  (the one before took \(.previous_ms) ms)" else "" end)
-        elif .kind == "report" then "   report \(.node): \(.report)" + (if .bytes then ", \(.bytes) bytes" else "" end)
+        elif .kind == "report" then "   report \(.node): \(.report)" + (if (.bytes // 0) > 0 then ", \(.bytes / 1048576 * 10 | round / 10) MiB" else "" end)
         elif .kind == "error" then "   error  \(.node // ""): \(.message)"
         else empty end'
 }
@@ -150,8 +150,10 @@ show_events() {
 show_refusal() {
     title "A third node that lacks CPU features: known by an imported report"
     local lesser reply
-    lesser=$(find "$source_dir/schema/examples" -name 'report-lesser-*.json' | sort | head -n 1)
-    [ -n "$lesser" ] || fail "schema/examples/report-lesser-*.json is missing from the source tree"
+    case $(grep -m 1 vendor_id /proc/cpuinfo) in
+    *AMD*) lesser=$source_dir/schema/examples/report-lesser-amd.json ;;
+    *) lesser=$source_dir/schema/examples/report-lesser-intel.json ;;
+    esac
     shown "cpubroker nodes import node-c ${lesser##*/} --pool default"
     cb nodes import node-c "$lesser" --pool default | indent
     shown "cpubroker migrate counter --to node-c"

@@ -27,7 +27,7 @@ for phase in preparing dumping transferring restoring committing "done"; do
 done
 shows "goes on on node-b"
 shows "[0-9]+ steps, each there once, in order, with the right hash"
-shows "missing_feature"
+shows "reject: missing, a process that uses one dies of SIGILL"
 shows "exit status 1: rejected"
 
 step "everything is left running, and can be looked at"

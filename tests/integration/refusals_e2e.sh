@@ -76,8 +76,8 @@ api_as "$TEST_DIR/viewer" POST /migrate '{"workload":"w1","to":"node-b"}' | jq -
 same "status for a viewer" 403 "$(api_status)"
 api_as "$SITE_DIR/nodes/node-a/state/token" POST /migrate '{"workload":"w1","to":"node-b"}' >/dev/null
 same "status for an agent" 403 "$(api_status)"
-exits 5 --token-file "$TEST_DIR/wrong" nodes
-exits 3 --broker http://127.0.0.1:1 nodes
+exits 5 nodes --token-file "$TEST_DIR/wrong"
+exits 3 nodes --broker http://127.0.0.1:1
 
 step "a dry run decides and does nothing"
 api POST /migrate '{"workload":"w1","to":"node-b","dry_run":true}' | jq -e '.verdict == "approve"' >/dev/null ||

@@ -73,7 +73,7 @@ show_logs() {
         [ -s "$log" ] || continue
         echo "--- ${log#"$TEST_DIR"/}"
         tail -n 40 "$log"
-    done < <(find "$TEST_DIR" -name '*.log' -not -name chain.log -not -name stdout.log -size -10000k 2>/dev/null | sort)
+    done < <(find "$TEST_DIR" -name '*.log' -not -name chain.log -not -name stdout.log -not -name checked.log -not -path '*/build/*' -size -10000k 2>/dev/null | sort)
 }
 
 # eventually SECONDS CMD...: waits for it, fails when the time is up.
