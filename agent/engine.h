@@ -33,16 +33,16 @@ const char *engine_version(const struct engine *engine); /* "4.1.1" */
 unsigned engine_capabilities(const struct engine *engine);
 
 struct engine_job {
-    pid_t root_pid;        /* root of the tree, in this pid namespace */
-    const char *image_dir; /* images only */
-    const char *work_dir;  /* logs: dump.log, restore.log, engine's own output */
-    const char *cgroup_dir;/* the workload's cgroup folder; "" when there is none */
+    pid_t root_pid;         /* root of the tree, in this pid namespace */
+    const char *image_dir;  /* images only */
+    const char *work_dir;   /* logs: dump.log, restore.log, engine's own output */
+    const char *cgroup_dir; /* the workload's cgroup folder; "" when there is none */
     uint64_t timeout_ms;
 };
 
 struct engine_result {
     uint64_t image_bytes;
-    uint64_t frozen_ms; /* from the engine's own statistics */
+    uint64_t frozen_ms;  /* from the engine's own statistics */
     char log_tail[2048]; /* on failure: the last lines of its errors, "" when none */
 };
 
@@ -55,9 +55,8 @@ int engine_dump(struct engine *engine, const struct engine_job *job, struct engi
 /* The command that restores with all tasks left stopped and detached; it is run under the
  * workload's shim, so that restored tasks come back under that. `pidfile` will hold the root's
  * pid. The caller owns *ret_argv and *ret_env (NULL-terminated; free with engine_strv_free). */
-int engine_restore_command(struct engine *engine, const struct engine_job *job,
-                           const char *pidfile, char ***ret_argv, char ***ret_env,
-                           struct error *err);
+int engine_restore_command(struct engine *engine, const struct engine_job *job, const char *pidfile,
+                           char ***ret_argv, char ***ret_env, struct error *err);
 /* Fills result->log_tail and the bytes from what a restore left in work_dir. */
 void engine_restore_result(struct engine *engine, const struct engine_job *job,
                            struct engine_result *result);

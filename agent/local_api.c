@@ -22,7 +22,7 @@
 #define ENV_ITEMS_MAX       4096
 #define RUN_BODY_MAX_BYTES  (2UL * 1024 * 1024)
 #define SMALL_BODY_BYTES    4096
-#define STOP_TIMEOUT_MAX_MS (600 * 1000)
+#define STOP_TIMEOUT_MAX_MS 600000
 #define STOP_TIMEOUT_MS     10000
 #define GROUPS_MAX          1024
 

@@ -58,9 +58,10 @@ static int read_stat(const char *path, struct process_stat *ret, struct error *e
     autofree char *text = NULL;
     if (file_read(path, PROC_FILE_MAX, &text, NULL, err) < 0)
         return -1;
-    if (parse_stat(text, ret) < 0)
-        return error_set(err, ERROR_FAILED, "%s has an unknown form", path);
-    return 0;
+    if (parse_stat(text, ret) == 0)
+        return 0;
+    error_set(err, ERROR_FAILED, "%s has an unknown form", path);
+    return -1;
 }
 
 int process_stat_read(pid_t pid, struct process_stat *ret, struct error *err)
@@ -71,8 +72,10 @@ int process_stat_read(pid_t pid, struct process_stat *ret, struct error *err)
     if (pid > 0 && read_stat(path, ret, &inner) == 0)
         return 0;
     if (pid <= 0 || inner.kind == ERROR_NOT_FOUND)
-        return error_set(err, ERROR_NOT_FOUND, "no process %d", pid);
-    return error_set(err, inner.kind, "%s", inner.message);
+        error_set(err, ERROR_NOT_FOUND, "no process %d", pid);
+    else
+        error_set(err, inner.kind, "%s", inner.message);
+    return -1;
 }
 
 bool process_is_alive(pid_t pid, uint64_t start_ticks)

@@ -118,12 +118,11 @@ int process_run(const struct process_job *job, struct process_outcome *ret, stru
     autoclose int pidfd = pidfd_open(pid, 0);
     size_t used = 0;
     int64_t deadline = process_now_ms() + (int64_t)job->timeout_ms;
-    bool ended = pidfd >= 0 && wait_end(pidfd, capture, deadline, ret, &used);
-    if (!ended) {
+    if (pidfd < 0 || !wait_end(pidfd, capture, deadline, ret, &used)) {
         ret->timed_out = true;
         kill(-pid, SIGTERM);
-        ended = pidfd >= 0 &&
-                wait_end(pidfd, capture, process_now_ms() + (int64_t)job->grace_ms, ret, &used);
+        if (pidfd >= 0)
+            wait_end(pidfd, capture, process_now_ms() + (int64_t)job->grace_ms, ret, &used);
     }
     /* What the child left in its group ends with it; its pid is not reaped yet, so the group's
      * number cannot belong to somebody else. */

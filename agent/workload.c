@@ -109,6 +109,15 @@ struct workload *workload_find(struct workloads *w, const char *name)
     return NULL;
 }
 
+void workload_enlist(struct workloads *w, struct workload *x)
+{
+    struct workload **at = &w->list;
+    while (*at && strcmp((*at)->name, x->name) < 0)
+        at = &(*at)->next;
+    x->next = *at;
+    *at = x;
+}
+
 void workload_forget(struct workloads *w, struct workload *x)
 {
     struct workload **at = &w->list;
@@ -283,8 +292,7 @@ static int read_records(struct workloads *w, struct error *err)
             continue;
         }
         workload_resume(w, x);
-        x->next = w->list;
-        w->list = x;
+        workload_enlist(w, x);
     }
     closedir(folder);
     return 0;
@@ -412,25 +420,13 @@ int workloads_get(struct workloads *w, const char *name, struct workload_info *r
     return x ? 0 : not_here(name, err);
 }
 
-static int compare_names(const void *a, const void *b)
-{
-    return strcmp((*(struct workload *const *)a)->name, (*(struct workload *const *)b)->name);
-}
-
 json_object *workloads_to_json(struct workloads *w)
 {
     json_object *array = json_object_new_array();
-    size_t count = 0, i = 0;
     pthread_mutex_lock(&w->lock);
-    for (struct workload *x = w->list; x; x = x->next)
-        count++;
-    autofree struct workload **sorted = xcalloc(count, sizeof(struct workload *));
-    for (struct workload *x = w->list; x; x = x->next)
-        sorted[i++] = x;
-    qsort(sorted, count, sizeof(*sorted), compare_names);
-    for (i = 0; i < count; i++) {
+    for (const struct workload *x = w->list; x; x = x->next) {
         struct workload_info info;
-        workload_fill_info(sorted[i], &info);
+        workload_fill_info(x, &info);
         json_object_array_add(array, workload_info_to_json(&info));
         workload_info_done(&info);
     }

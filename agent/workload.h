@@ -17,11 +17,11 @@
 #include "json.h"
 
 /*     state      wire name */
-#define WORKLOAD_STATES(X)                                                                         \
-    X(STARTING, "starting") /* claimed; the first instruction has not run */                       \
-    X(RUNNING,  "running")                                                                         \
-    X(STOPPED,  "stopped")  /* dumped or restored, waiting for a decision */                       \
-    X(EXITED,   "exited")
+#define WORKLOAD_STATES(X)                                                   \
+    X(STARTING, "starting") /* claimed; the first instruction has not run */ \
+    X(RUNNING, "running")                                                    \
+    X(STOPPED, "stopped") /* dumped or restored, waiting for a decision */   \
+    X(EXITED, "exited")
 
 enum workload_state {
 #define X(state, name) WORKLOAD_##state,
@@ -40,7 +40,7 @@ struct workload_spec {
     unsigned uid, gid;
 };
 
-struct workload_info { /* a copy; release with workload_info_done */
+struct workload_info {                    /* a copy; release with workload_info_done */
     char *name, *pool, *dir, *cgroup_dir; /* owned */
     json_object *command;                 /* owned; array of strings */
     enum workload_state state;
@@ -56,11 +56,11 @@ void workload_info_done(struct workload_info *info);
 json_object *workload_info_to_json(const struct workload_info *info);
 
 struct workloads_config {
-    const char *state_dir;     /* absolute */
-    const char *cgroup_parent; /* below the cgroup v2 mount, "cpubroker/node-a" */
+    const char *state_dir;      /* absolute */
+    const char *cgroup_parent;  /* below the cgroup v2 mount, "cpubroker/node-a" */
     const char *workload_roots; /* ':'-separated folders beneath which a --dir may lie; the
                                    default folder always may */
-    const char *shim_path;     /* NULL: beside the running binary, else libexecdir */
+    const char *shim_path;      /* NULL: beside the running binary, else libexecdir */
     /* Called from the monitor thread when a workload's state changed; may be NULL. */
     void (*changed)(void *ctx, const char *name);
     void *ctx;
@@ -69,8 +69,7 @@ struct workloads_config {
 struct workloads; /* opaque */
 
 /* Reads what an earlier agent left, connects to the shims that live, and starts the monitor. */
-int workloads_new(const struct workloads_config *config, struct workloads **ret,
-                  struct error *err);
+int workloads_new(const struct workloads_config *config, struct workloads **ret, struct error *err);
 void workloads_free(struct workloads *w); /* stops watching; workloads and shims live on */
 DEFINE_AUTO(workloads)
 
@@ -80,14 +79,13 @@ int workloads_check(struct workloads *w, const struct workload_spec *spec, char 
                     struct error *err);
 /* Checks command, cwd and env of a run. */
 int workload_spec_check(const struct workload_spec *spec, struct error *err);
-int workloads_run(struct workloads *w, const struct workload_spec *spec,
-                  struct workload_info *ret, struct error *err);
+int workloads_run(struct workloads *w, const struct workload_spec *spec, struct workload_info *ret,
+                  struct error *err);
 int workloads_adopt(struct workloads *w, const char *name, const char *pool, pid_t pid,
                     struct workload_info *ret, struct error *err);
 /* SIGTERM to the root, after timeout_ms SIGKILL to the whole cgroup; returns when it is gone.
  * ERROR_CONFLICT while a migration holds it. */
-int workloads_stop(struct workloads *w, const char *name, uint64_t timeout_ms,
-                   struct error *err);
+int workloads_stop(struct workloads *w, const char *name, uint64_t timeout_ms, struct error *err);
 int workloads_get(struct workloads *w, const char *name, struct workload_info *ret,
                   struct error *err);
 json_object *workloads_to_json(struct workloads *w); /* array; the caller owns it */
@@ -95,8 +93,7 @@ json_object *workloads_to_json(struct workloads *w); /* array; the caller owns i
 /* The agent's half of a migration (migration_*.c) calls these. `migration` is its id. */
 
 /* Source: marks it as held by the migration (durable), or releases it ("" as migration). */
-int workloads_hold(struct workloads *w, const char *name, const char *migration,
-                   struct error *err);
+int workloads_hold(struct workloads *w, const char *name, const char *migration, struct error *err);
 /* Source: its state between dump and decision. */
 int workloads_set_state(struct workloads *w, const char *name, enum workload_state state,
                         struct error *err);
@@ -105,15 +102,14 @@ int workloads_pids(struct workloads *w, const char *name, pid_t **ret, struct er
 /* Source after commit, and target on discard: SIGKILL to every task of its cgroup, waits until
  * they are reaped and the shim is gone, removes cgroup, record and, with `remove_dir`, the folder.
  * A name that is not here is success. */
-int workloads_destroy(struct workloads *w, const char *name, bool remove_dir,
-                      struct error *err);
+int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, struct error *err);
 /* Target: starts a shim that runs `argv` (the engine's restore) in the workload's cgroup and
  * adopts the root named in `pidfile`. Returns when the engine has ended or timeout_ms is over
  * (then everything it made is killed). The workload is STOPPED and held by `migration`. */
-int workloads_restore(struct workloads *w, const struct workload_spec *spec,
-                      const char *migration, char *const *argv, char *const *env,
-                      const char *pidfile, const char *log_path, uint64_t timeout_ms,
-                      struct workload_info *ret, struct error *err);
+int workloads_restore(struct workloads *w, const struct workload_spec *spec, const char *migration,
+                      char *const *argv, char *const *env, const char *pidfile,
+                      const char *log_path, uint64_t timeout_ms, struct workload_info *ret,
+                      struct error *err);
 /* SIGCONT to every task except keep_stopped (0-terminated, may be NULL), proves that they run,
  * sets RUNNING and releases the hold. */
 int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_stopped,

@@ -43,9 +43,9 @@ struct workloads {
     pthread_t monitor;
     int wake_fd; /* eventfd: the monitor looks at the list again */
 
-    pthread_mutex_t lock; /* guards what follows, and every struct workload */
-    pthread_cond_t moved; /* a workload changed state, or is no longer busy */
-    struct workload *list;
+    pthread_mutex_t lock;  /* guards what follows, and every struct workload */
+    pthread_cond_t moved;  /* a workload changed state, or is no longer busy */
+    struct workload *list; /* sorted by name */
     bool stopping;
 };
 
@@ -67,6 +67,7 @@ struct workload *workload_take(struct workloads *w, const char *name, uint64_t t
 void workload_release(struct workloads *w, struct workload *x); /* lock held */
 /* Waits until x has exited (lock held); false when the time is over. */
 bool workload_wait_exited(struct workloads *w, struct workload *x, uint64_t timeout_ms);
+void workload_enlist(struct workloads *w, struct workload *x); /* by name; lock held */
 void workload_forget(struct workloads *w, struct workload *x); /* off the list, freed; lock held */
 int workload_check_new(struct workloads *w, const struct workload_spec *spec, char **ret_dir,
                        struct error *err);                 /* lock held */

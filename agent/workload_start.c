@@ -110,8 +110,7 @@ static struct workload *enter(struct workloads *w, const struct workload_spec *s
     x->shim_fd = -1;
     x->busy = true;
     snprintf(x->migration, sizeof(x->migration), "%s", migration);
-    x->next = w->list;
-    w->list = x;
+    workload_enlist(w, x);
     pthread_mutex_unlock(&w->lock);
     return x;
 }
