@@ -112,8 +112,14 @@ mkdir -p "$stage/lists/partial" "$stage/cache/archives/partial" "$stage/root" "$
 echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} trixie main" >"$stage/sources.list"
 options=(-qq -o "Dir::Etc::sourcelist=$stage/sources.list" -o Dir::Etc::sourceparts=/dev/null
     -o Dir::Etc::preferencesparts=/dev/null -o Dir::Etc::preferences=/dev/null
-    -o "Dir::State::lists=$stage/lists" -o "Dir::Cache=$stage/cache" -o APT::Sandbox::User=root)
-apt-get "${options[@]}" update >&2 || fail "cannot read Debian 13's package lists from ${mirror:-deb.debian.org}"
+    -o "Dir::State::lists=$stage/lists" -o "Dir::Cache=$stage/cache" -o APT::Sandbox::User=root -o Acquire::Languages=none
+    -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false)
+# Where some other index cannot be had, `update` fails although the packages' was read.
+apt-get "${options[@]}" update >"$stage/update.log" 2>&1 || true
+apt-cache "${options[@]}" show criu >/dev/null 2>&1 || {
+    tail -n 5 "$stage/update.log" >&2
+    fail "cannot read Debian 13's package lists from ${mirror:-http://deb.debian.org/debian}"
+}
 mapfile -t packages < <(apt-cache "${options[@]}" depends --recurse --no-recommends --no-suggests \
     --no-conflicts --no-breaks --no-replaces --no-enhances criu | grep -E '^[a-z0-9]' | sort -u |
     grep -vE '^(python3|perl|debconf)')
