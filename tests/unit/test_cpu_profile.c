@@ -120,6 +120,10 @@ static void a_zeroed_component_is_unknown(void **state)
     assert_true(cpu_profile_has(p, CPU_FEATURE_PKU));
     assert_int_equal(cpu_profile_computed_area(p), 0);
     assert_int_equal(cpu_profile_xsave_size(p), 2440); /* leaf 0xd.0 EBX tells */
+    r = sample_report("zen4");
+    sample_leaf(r, 0xd, 9)->eax = 0; /* never a size of 0 */
+    AUTO(cpu_profile) q = profile_of(r);
+    assert_false(cpu_profile_component(q, 9)->layout_known);
 }
 
 static void without_xcr0_the_claim_counts_where_features_bear_it_out(void **state)
@@ -172,6 +176,17 @@ static void unlike_cpus_are_intersected(void **state)
             r->groups[1].leaves[i].ebx += 64;
     AUTO(cpu_profile) s = profile_of(r);
     assert_true(cpu_profile_component(s, 2)->conflict);
+
+    r = sample_report("haswell"); /* a bit that only one of them has is nobody's */
+    sample_set_bit(r, 7, 0, CPU_EDX, 0, true);
+    sample_set_bit(r, 7, 0, CPU_EDX, 17, true);
+    sample_add_lesser_group(r, "avx2");
+    for (size_t i = 0; i < r->groups[1].leaf_count; i++)
+        if (r->groups[1].leaves[i].leaf == 7)
+            r->groups[1].leaves[i].edx &= ~UINT32_C(1);
+    AUTO(cpu_profile) u = profile_of(r);
+    assert_int_equal(u->unknown_count, 1);
+    assert_int_equal(u->unknowns[0].bits, UINT32_C(1) << 17);
 }
 
 static void unknown_bits_are_kept_apart(void **state)
@@ -234,6 +249,8 @@ static void join_is_what_was_seen(void **state)
     assert_int_equal(both->area_bytes, 832); /* buffers sized on the smaller one can overflow */
     assert_true(both->plain_xsave);          /* Haswell has no XSAVEC */
     assert_false(cpu_profile_component(both, 2)->conflict);
+    AUTO(cpu_profile) turned = cpu_profile_join(zen4, haswell);
+    assert_true(cpu_profile_equal(both, turned));
     AUTO(cpu_profile) again = cpu_profile_join(both, both);
     assert_true(cpu_profile_equal(both, again));
 

@@ -81,6 +81,8 @@ static void bad_texts_are_refused(void **state)
         "{\"a\":\"\n\"}",               /* a raw line break in a string */
         "{\"a\":\"\x01\"}",             /* a raw control character */
         "{\"a\":\"\\x\"}",              /* no such escape */
+        "{\"a\":\"\\udc00\"}",          /* the other half */
+        "{\"a\":\"\\ud800\\u0041\"}",   /* a half and a letter */
         "{\"a\":\"\\ud800\"}",          /* half a surrogate pair */
         "{\"a\":\"\xff\"}",             /* not UTF-8 */
         "{\"a\":\"\xc0\xaf\"}",         /* overlong */

@@ -151,6 +151,67 @@ static void unknown_layouts_and_bits_stay_out(void **state)
     assert_true(cpu_profile_has(mask, CPU_FEATURE_AVX512F));
 }
 
+static void an_unknown_area_takes_xsave_along(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("haswell");
+    r->groups[0].xcr0_known = false;
+    sample_drop_leaf(r, 0xd, 0);
+    sample_drop_leaf(r, 0xd, 2);
+    AUTO(cpu_profile) vague = profile_of(r);
+    AUTO(cpu_profile) clear = sample_profile("haswell");
+    struct cpu_profile *const members[] = {vague, clear};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_XSAVE));
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_AVX));
+    assert_true(cpu_profile_has(mask, CPU_FEATURE_SSE4_2));
+    struct verdict v = {0};
+    verdict_judge(mask, vague, "pool", "member", NULL, &v);
+    assert_false(v.rejected);
+    verdict_done(&v);
+}
+
+static void a_mask_without_xsavec_knows_its_danger(void **state)
+{
+    (void)state;
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) lesser = sample_profile("lesser-intel");
+    struct cpu_profile *const members[] = {haswell, lesser};
+    AUTO(cpu_profile) mask = mask_of(members, 2);
+    struct cpu_report *r = sample_report("haswell");
+    sample_set_component(r, 5, 64, 1088);
+    sample_set_component(r, 6, 512, 1152);
+    sample_set_component(r, 7, 1024, 1664);
+    AUTO(cpu_profile) outside = profile_of(r);
+    struct verdict v = {0};
+    verdict_judge(mask, outside, "pool", "outside", NULL, &v);
+    assert_true(v.rejected);
+    assert_int_equal(v.reasons[0].code, VERDICT_XSAVE_LARGER);
+    verdict_done(&v);
+}
+
+static void unlike_cpus_of_one_node_drop_the_feature(void **state)
+{
+    (void)state;
+    struct cpu_report *r = sample_report("haswell");
+    sample_add_lesser_group(r, "erms");
+    for (size_t i = 0; i < r->groups[1].leaf_count; i++)
+        if (r->groups[1].leaves[i].leaf == 1)
+            r->groups[1].leaves[i].ebx = 16 << 8;
+    AUTO(cpu_profile) node = profile_of(r);
+    AUTO(cpu_profile) plain = sample_profile("haswell");
+    struct verdict v = {0};
+    verdict_judge(plain, node, "a", "b", NULL, &v);
+    assert_true(v.rejected);
+    verdict_done(&v);
+    struct cpu_profile *const members[] = {node};
+    AUTO(cpu_profile) mask = mask_of(members, 1);
+    assert_false(cpu_profile_has(mask, CPU_FEATURE_CLFLUSH));
+    verdict_judge(mask, node, "pool", "b", NULL, &v);
+    assert_false(v.rejected);
+    verdict_done(&v);
+}
+
 static void equal_values_that_differ_drop_the_feature(void **state)
 {
     (void)state;
@@ -230,6 +291,9 @@ int main(void)
         cmocka_unit_test(sizes_are_recomputed_and_the_area_is_the_largest),
         cmocka_unit_test(unknown_layouts_and_bits_stay_out),
         cmocka_unit_test(equal_values_that_differ_drop_the_feature),
+        cmocka_unit_test(an_unknown_area_takes_xsave_along),
+        cmocka_unit_test(a_mask_without_xsavec_knows_its_danger),
+        cmocka_unit_test(unlike_cpus_of_one_node_drop_the_feature),
         cmocka_unit_test(registers_hold_what_every_member_has),
         cmocka_unit_test(tallies_keep_the_extremes),
     };
