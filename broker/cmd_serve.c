@@ -14,6 +14,7 @@ static int serve(struct broker *broker, const sigset_t *set, struct error *err)
     int number = 0;
     if (broker_start(broker, err) < 0)
         return -1;
+    log_info("cpubroker: listening", LOG_STR("address", broker_address(broker)));
     sigwait(set, &number);
     log_info("cpubroker: stopping", LOG_STR("signal", number == SIGTERM ? "SIGTERM" : "SIGINT"));
     return 0;

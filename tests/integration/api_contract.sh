@@ -1,0 +1,258 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The broker's API is what schema/openapi.yaml says: the same routes and roles, the same lists of
+# codes, and every request and reply fits, through a whole migration whose two agents are played
+# here with curl. Needs neither root nor CRIU.
+# shellcheck source=tests/lib/functions.sh
+. "$(dirname "$0")/../lib/functions.sh"
+requires curl jq python3
+/usr/bin/python3 -c 'import yaml, jsonschema' 2>/dev/null || skip "needs python3-yaml and python3-jsonschema"
+
+BROKER=$CPUBROKER_BUILD_DIR/broker/cpubroker
+VALIDATE=$SOURCE_DIR/tests/tools/validate_openapi.py
+REPORT=$SOURCE_DIR/schema/examples/report-zen4.json
+
+# words HEADER TABLE COLUMN: the wire names in a table of a C header.
+words() {
+    awk -v start="#define $2(X)" 'index($0, start) { on = 1; next } on && !/X\(/ && !/\\$/ { exit }
+        on { print }' "$SOURCE_DIR/$1" | grep -oE 'X\([A-Z_0-9]+, *"[^"]*"' | sed 's/.*"\(.*\)"/\1/'
+}
+same_words() { # WHAT SCHEMA HEADER TABLE
+    local expected found
+    expected=$("$VALIDATE" enum "$2" | sort)
+    found=$(words "$3" "$4" | grep -vx none | sort)
+    [ -n "$found" ] || fail "no table $4 in $3"
+    same "$1" "$(grep -vx none <<<"$expected")" "$found"
+}
+
+step "the document holds together"
+"$VALIDATE" document
+
+step "its routes and roles are the broker's"
+diff <("$VALIDATE" routes | sort) <("$BROKER" routes | awk '{ print $1, $2, $3 }' | sort) ||
+    fail "openapi.yaml (<) and cpubroker routes (>) differ"
+
+step "its codes and states are those of the tables"
+same_words "error codes" ErrorCode common/error.h ERROR_KINDS
+same_words "reason codes" ReasonCode broker/verdict.h VERDICT_CODES
+same_words "migration states" MigrationState common/migration_states.h MIGRATION_STATES
+same_words "reports" ReportState common/migration_states.h MIGRATION_REPORTS
+same_words "states of workloads" LifeState broker/model.h LIFE_STATES
+
+step "the examples fit their schemas"
+for example in "$SOURCE_DIR"/schema/examples/*.json; do
+    name=$(basename "$example" .json)
+    name=${name%%-*}
+    "$VALIDATE" schema "${name^}" "$example"
+done
+
+step "the validator refuses what does not fit"
+misfit() { ! "$VALIDATE" "$@" 2>/dev/null || fail "fits: $*"; }
+misfit reply GET /v1/pools 200 <<<'{"pools":[{"name":"default"}]}'
+misfit reply GET /v1/pools 200 <<<'{"pools":[],"surprise":1}'
+misfit reply GET /v1/pools 200 <<<'{"pools":null}'
+misfit reply GET /v1/pools 404 <<<'{"error":{"code":"new_code","message":"m"}}'
+misfit reply GET /v1/pools 204 </dev/null
+misfit reply DELETE /v1/pools/p 204 <<<'{}'
+misfit reply GET /v2/pools 200 <<<'{}'
+misfit schema Verdict <<<'{"verdict":"maybe","from":"a","to":"b","reasons":[]}'
+misfit event <<<$'id: 2\nevent: phase\ndata: {"seq":1,"at_ms":1,"kind":"phase","state":"done","node":null}\n'
+
+# call TOKEN METHOD PATH STATUS [BODY]: calls the broker, notes both ways for the validator, and
+# leaves the reply in $REPLY_BODY.
+call() {
+    local status
+    printf '%s' "${5:-}" >"$TEST_DIR/request"
+    : >"$TEST_DIR/reply"
+    status=$(curl -s -o "$TEST_DIR/reply" -w '%{http_code}' --max-time 20 -X "$2" \
+        ${1:+-H "Authorization: Bearer $1"} ${5:+--data-binary "@$TEST_DIR/request"} "$URL$3")
+    jq -nc --arg method "$2" --arg path "$3" --arg status "$status" \
+        --rawfile request "$TEST_DIR/request" --rawfile reply "$TEST_DIR/reply" \
+        '$ARGS.named' >>"$TEST_DIR/exchanges"
+    REPLY_BODY=$(cat "$TEST_DIR/reply")
+    [ "$status" = "$4" ] || fail "$2 $3: expected $4, got $status: $REPLY_BODY"
+}
+member() { jq -r "$1" <<<"$REPLY_BODY"; }
+
+step "a broker starts, its port chosen by the kernel"
+mkdir -m 700 "$TEST_DIR/state"
+cat >"$TEST_DIR/broker.conf" <<END
+listen = 127.0.0.1:0
+state_dir = $TEST_DIR/state
+silent_after_ms = 120000
+END
+"$BROKER" serve --config "$TEST_DIR/broker.conf" >"$TEST_DIR/broker.log" 2>&1 &
+BROKER_PID=$!
+broker_end() { ! kill -0 $BROKER_PID 2>/dev/null || kill $BROKER_PID; }
+cleanup broker_end
+address() { sed -n 's/.* msg="cpubroker: listening" .*address="\{0,1\}\([0-9.:]*\).*/\1/p' "$TEST_DIR/broker.log"; }
+has_address() { [ -n "$(address)" ] && [ -s "$TEST_DIR/state/operator.token" ]; }
+eventually 20 has_address
+URL=http://$(address)
+OPERATOR=$(cat "$TEST_DIR/state/operator.token")
+
+step "status and access"
+call "" GET /healthz 200
+call "" GET /readyz 200
+call "" GET /metrics 401
+call "$OPERATOR" GET /metrics 200
+call "" GET /nope 404
+call "" PATCH /v1/nodes 405
+call "" GET /v1/nodes 401
+call nonsense GET /v1/nodes 401
+call "$OPERATOR" GET /v1/tokens 200
+call "$OPERATOR" POST /v1/tokens 201 '{"role":"viewer","note":"for a test"}'
+VIEWER=$(member .token)
+VIEWER_ID=$(member .id)
+call "$OPERATOR" POST /v1/tokens 201 '{"role":"agent","node":"node-a"}'
+AGENT_A=$(member .token)
+call "$OPERATOR" POST /v1/tokens 201 '{"role":"agent"}'
+AGENT_B=$(member .token)
+call "$OPERATOR" POST /v1/tokens 400 '{"role":"king"}'
+call "$VIEWER" POST /v1/tokens 403 '{"role":"viewer"}'
+call "$VIEWER" POST /migrate 403 '{"workload":"w1"}'
+call "$AGENT_A" GET /v1/nodes 403
+call "$OPERATOR" POST /v1/nodes/node-a/heartbeat 403 '{"workloads":[]}'
+call "$OPERATOR" DELETE "/v1/tokens/$VIEWER_ID" 204
+call "$VIEWER" GET /v1/nodes 401
+call "$OPERATOR" DELETE "/v1/tokens/$VIEWER_ID" 404
+
+step "pools"
+call "$OPERATOR" GET /v1/pools 200
+call "$OPERATOR" PUT /v1/pools/extra 201 '{"policy":{"mix_vendors":true}}'
+call "$OPERATOR" PUT /v1/pools/extra 200
+call "$OPERATOR" GET /v1/pools/extra 200
+call "$OPERATOR" GET /v1/pools/extra/masks 200
+call "$OPERATOR" PUT '/v1/pools/a%2Fb' 400
+call "$OPERATOR" DELETE /v1/pools/extra 204
+call "$OPERATOR" GET /v1/pools/extra 404
+
+step "agents come, and report"
+heartbeat() { # TOKEN NODE [WORKLOADS]
+    call "$1" POST "/v1/nodes/$2/heartbeat" 200 "$(jq -nc --arg node "$2" --argjson workloads "${3:-[]}" \
+        '{version:"0.1.0",boot_id:"b",image_address:"127.0.0.1:1",pool:"default",free_bytes:1000000,workloads:$workloads}')"
+}
+heartbeat "$AGENT_A" node-a
+same "the report is wanted" true "$(member .report_wanted)"
+heartbeat "$AGENT_B" node-b
+for node in node-a node-b; do
+    token=$AGENT_A
+    [ $node = node-a ] || token=$AGENT_B
+    call "$token" PUT "/v1/nodes/$node/report" 200 \
+        "$(jq -c --arg node $node '.node = $node | .engines = [{name:"criu",version:"4.1"}]' "$REPORT")"
+done
+call "$AGENT_A" PUT /v1/nodes/node-b/report 403 "$(cat "$REPORT")"
+call "$OPERATOR" PUT /v1/nodes/lesser/report 200 "$(jq -c '.node = "lesser"' "$SOURCE_DIR/schema/examples/report-lesser-amd.json")"
+call "$OPERATOR" PUT /v1/pools/default/nodes/lesser 200
+call "$OPERATOR" PUT /v1/nodes/lesser/report 400 '{"schema":"cpubroker.report/1"}'
+call "$OPERATOR" PUT /v1/nodes/lesser/report 400 '{"schema":'
+call "$OPERATOR" PUT /v1/pools/default/nodes/nobody 404
+call "$OPERATOR" GET /v1/nodes 200
+call "$OPERATOR" GET /v1/nodes/node-a 200
+call "$OPERATOR" GET /v1/nodes/lesser 200
+call "$OPERATOR" GET /v1/nodes/nobody 404
+call "$OPERATOR" GET /v1/pools/default/masks 200
+call "$OPERATOR" DELETE /v1/pools/default/nodes/lesser 200
+
+step "workloads and verdicts"
+call "$AGENT_A" PUT /v1/nodes/node-a/workloads/w1 201 '{"pool":"default","command":["./w"],"dir":"/tmp/w1","adopted":false}'
+call "$AGENT_B" PUT /v1/nodes/node-b/workloads/w1 409 '{"pool":"default","command":["./w"]}'
+heartbeat "$AGENT_A" node-a '[{"name":"w1","state":"running","pid":42,"exit_status":null}]'
+call "$OPERATOR" GET /v1/workloads 200
+call "$OPERATOR" GET /v1/workloads/w1 200
+call "$OPERATOR" GET /v1/workloads/w2 404
+call "$OPERATOR" POST /v1/check 200 '{"workload":"w1","to":"node-b"}'
+same "the verdict" approve "$(member .verdict)"
+call "$OPERATOR" POST /v1/check 200 '{"from":"node-a","to":"lesser"}'
+same "the verdict" reject "$(member .verdict)"
+call "$OPERATOR" POST /v1/check 404 '{"from":"node-a","to":"nobody"}'
+call "$OPERATOR" POST /v1/check 400 '{"to":"node-b"}'
+call "$OPERATOR" POST /v1/check 413 "$(head -c 70000 /dev/zero | tr '\0' ' ')"
+call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"lesser"}'
+call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"node-a"}'
+call "$OPERATOR" POST /migrate 404 '{"workload":"w2","to":"node-b"}'
+call "$OPERATOR" POST /migrate 200 '{"workload":"w1","to":"node-b","dry_run":true}'
+
+step "a move, cancelled"
+tell() { # TOKEN NODE ID STATE [MORE]: $REPLY_BODY is the next assignment
+    call "$1" POST "/v1/migrations/$3/progress" 200 "$(jq -nc --arg node "$2" --arg state "$4" \
+        --argjson more "${5:-{\}}" '{node:$node,state:$state,error:null} + $more')"
+}
+call "$OPERATOR" POST /v1/migrate 202 '{"workload":"w1"}'
+ID=$(member .migration.id)
+call "$OPERATOR" GET "/v1/migrations/$ID" 200
+call "$AGENT_B" GET "/v1/nodes/node-b/assignments" 200
+same "the target's action" prepare "$(member '.assignments[0].action')"
+call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"node-b"}'
+call "$OPERATOR" DELETE "/v1/migrations/$ID" 202
+tell "$AGENT_A" node-a "$ID" resumed
+tell "$AGENT_B" node-b "$ID" discarded
+call "$OPERATOR" GET "/v1/migrations/$ID" 200
+same "the state" cancelled "$(member .state)"
+call "$OPERATOR" DELETE "/v1/migrations/$ID" 409
+
+step "a move that fails"
+call "$OPERATOR" POST /v1/migrate 202 '{"workload":"w1","to":"node-b"}'
+ID=$(member .migration.id)
+tell "$AGENT_B" node-b "$ID" failure '{"error":{"code":"failed","message":"no room","log":"last lines"}}'
+tell "$AGENT_A" node-a "$ID" resumed
+tell "$AGENT_B" node-b "$ID" discarded
+call "$OPERATOR" GET "/v1/migrations/$ID" 200
+same "the state" failed "$(member .state)"
+same "the error" "no room" "$(member .error.message)"
+
+step "a move to its end"
+call "$OPERATOR" POST /migrate 202 '{"workload":"w1","to":"node-b","idempotency_key":"k1"}'
+ID=$(member .migration.id)
+call "$OPERATOR" POST /migrate 202 '{"workload":"w1","to":"node-b","idempotency_key":"k1"}'
+same "the migration of the same key" "$ID" "$(member .migration.id)"
+call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"node-a","idempotency_key":"k1"}'
+curl -sN --max-time 30 -H "Authorization: Bearer $OPERATOR" "$URL/v1/migrations/$ID/events" >"$TEST_DIR/events" &
+EVENTS_PID=$!
+tell "$AGENT_B" node-b "$ID" prepared '{"phase_ms":3}'
+call "$AGENT_A" GET "/v1/nodes/node-a/assignments?after=1&wait_ms=100" 200
+same "the source's action" dump "$(member '.assignments[0].action')"
+tell "$AGENT_A" node-a "$ID" dumped '{"bytes":4096,"total_bytes":4096,"phase_ms":5}'
+tell "$AGENT_A" node-a "$ID" progress '{"bytes":1024}'
+tell "$AGENT_A" node-a "$ID" sent
+tell "$AGENT_B" node-b "$ID" received '{"bytes":4096}'
+tell "$AGENT_B" node-b "$ID" restored '{"pid":77}'
+call "$OPERATOR" DELETE "/v1/migrations/$ID" 409
+tell "$AGENT_B" node-b "$ID" running '{"pid":77}'
+call "$OPERATOR" GET /v1/workloads/w1 200
+tell "$AGENT_A" node-a "$ID" killed
+same "what is left to do" null "$(member .assignment)"
+call "$OPERATOR" GET "/v1/migrations/$ID" 200
+same "the state" "done" "$(member .state)"
+call "$OPERATOR" GET "/v1/migrations/$ID/events?after=2" 200
+call "$OPERATOR" GET "/v1/migrations" 200
+call "$OPERATOR" GET "/v1/migrations?workload=w1&limit=1" 200
+call "$OPERATOR" GET "/v1/migrations?limit=0" 400
+call "$OPERATOR" GET /v1/migrations/m-0000000000000000 404
+call "$OPERATOR" GET /v1/migrations/m-0000000000000000/events 404
+call "$AGENT_A" POST /v1/migrations/m-0000000000000000/progress 404 '{"node":"node-a","state":"dumped"}'
+call "$AGENT_A" POST "/v1/migrations/$ID/progress" 400 '{"node":"node-a","state":"flown"}'
+call "$OPERATOR" GET /v1/workloads/w1 200
+same "where it runs" node-b "$(member .node)"
+
+step "its events, whole and replayed"
+wait $EVENTS_PID || fail "the stream did not end with the migration"
+"$VALIDATE" event "$TEST_DIR/events"
+same "the last state" "done" "$(sed -n 's/^data: //p' "$TEST_DIR/events" | tail -n 1 | jq -r .state)"
+curl -s --max-time 10 -H "Authorization: Bearer $OPERATOR" -H "Last-Event-ID: 3" "$URL/v1/migrations/$ID/events" >"$TEST_DIR/replayed"
+"$VALIDATE" event "$TEST_DIR/replayed"
+same "the first replayed" 4 "$(sed -n 's/^id: //p' "$TEST_DIR/replayed" | head -n 1)"
+
+step "what holds something stays, what holds nothing goes"
+call "$OPERATOR" DELETE /v1/nodes/node-b 409
+call "$OPERATOR" DELETE /v1/nodes/lesser 204
+call "$OPERATOR" DELETE /v1/nodes/lesser 404
+call "$OPERATOR" DELETE /v1/pools/default 409
+
+step "HEAD is GET without the body"
+same "the status" 200 "$(curl -s -I -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $OPERATOR" "$URL/v1/nodes")"
+
+step "every request that was taken and every reply fits the document"
+"$VALIDATE" log "$TEST_DIR/exchanges" all
+kill $BROKER_PID
+wait $BROKER_PID || fail "the broker ended with status $?"
