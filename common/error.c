@@ -18,7 +18,9 @@ static const struct {
 #undef X
 };
 
-static int set_message(struct error *err, enum error_kind kind, const char *format, va_list ap)
+__attribute__((format(printf, 3, 0))) static int set_message(struct error *err,
+                                                             enum error_kind kind,
+                                                             const char *format, va_list ap)
 {
     if (!err)
         return -1;

@@ -55,6 +55,7 @@ static void bench_pair(const char *name, const struct cpu_profile *need,
         if (encode) {
             autojson *json = verdict_to_json(&v, "node-a", "node-b");
             autofree char *text = json_text(json);
+            (void)text;
         }
         verdict_done(&v);
         times[i] = now_ns() - start;
@@ -118,6 +119,7 @@ static void bench_pool(size_t count)
     for (size_t i = 0; i < ROUNDS; i++) {
         start = now_ns();
         AUTO(cpu_profile) profile = mask_profile(mask);
+        (void)profile;
         times[i] = now_ns() - start;
     }
     print_times("mask of the pool", times, ROUNDS);
@@ -126,6 +128,7 @@ static void bench_pool(size_t count)
         AUTO(cpu_profile) profile = mask_profile(mask);
         autojson *json = mask_profile_to_json(profile);
         autofree char *text = json_text(json);
+        (void)text;
         times[i] = now_ns() - start;
     }
     print_times("mask of the pool as JSON", times, ROUNDS / 10);

@@ -546,8 +546,9 @@ static pid_t in_trouble(enum trouble trouble)
             get_into(trouble);
         ssize_t n = write(keep, "x", 1);
         close(keep);
-        for (; n == 1;)
-            pause();
+        if (n == 1)
+            for (;;)
+                pause();
         _exit(1);
     }
     close(ready[1]);
