@@ -78,10 +78,13 @@ static void add_missing(const struct judgement *j, const struct cpu_feature *fea
                 hint ? VERDICT_WARN : VERDICT_REJECT, feature, true, false);
     struct place place = place_of(feature->leaf, feature->subleaf, feature->reg, feature->bit);
     reason->effect = feature->effect;
+    if (hint) {
+        reason->message = xasprintf("%s lacks %s (%s): %s; a process born on %s works without it",
+                                    j->to, feature->name, place.text, feature->title, j->from);
+        return;
+    }
     reason->message = xasprintf("%s lacks %s (%s); a process born on %s may use it and %s", j->to,
                                 feature->name, place.text, j->from, consequence(feature->effect));
-    if (hint)
-        return;
     reason->remedy = xasprintf("choose a target that has %s, or start the workload under a pool's "
                                "mask that leaves it out",
                                feature->name);

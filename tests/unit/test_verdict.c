@@ -75,7 +75,10 @@ static void a_missing_feature_is_told_in_full(void **state)
                                     "node-a may use it and would die of SIGILL");
     assert_non_null(r->remedy);
     assert_non_null(find(&v, VERDICT_MISSING_FEATURE, CPU_FEATURE_FMA));
-    assert_int_equal(find(&v, VERDICT_HINT, CPU_FEATURE_ERMS)->severity, VERDICT_WARN);
+    const struct verdict_reason *hint = find(&v, VERDICT_HINT, CPU_FEATURE_ERMS);
+    assert_int_equal(hint->severity, VERDICT_WARN);
+    assert_string_equal(hint->message, "node-c lacks erms (leaf 7 EBX bit 9): fast REP MOVSB; a "
+                                       "process born on node-a works without it");
 
     autojson *json = verdict_to_json(&v, "node-a", "node-c");
     assert_string_equal(json_str(json, "verdict"), "reject");
@@ -450,6 +453,16 @@ static void every_code_is_documented(void **state)
             fail_msg("docs/verdict.md has no heading for '%s'",
                      verdict_code_name((enum verdict_code)i));
         assert_true(strlen(verdict_code_meaning((enum verdict_code)i)) > 10);
+    }
+    file = fopen(SOURCE_DIR "/schema/openapi.yaml", "re");
+    assert_non_null(file);
+    text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+    fclose(file);
+    for (unsigned i = 0; i < VERDICT_CODE_COUNT; i++) {
+        char item[128];
+        snprintf(item, sizeof(item), "        - %s\n", verdict_code_name((enum verdict_code)i));
+        if (!strstr(text, item))
+            fail_msg("schema/openapi.yaml lacks '%s'", verdict_code_name((enum verdict_code)i));
     }
 }
 
