@@ -11,8 +11,8 @@ static void judge_engine(const struct node *node, const char *role, struct verdi
     if (json_array_size(node->engines) > 0)
         return;
     verdict_add(verdict, VERDICT_NO_ENGINE, VERDICT_REJECT,
-                "Run `cpuagent probe` there: it says why CRIU does not work.",
-                "The %s, node '%s', has no checkpoint engine that works.", role, node->name);
+                "run `cpuagent probe` there: it says why CRIU does not work",
+                "the %s, node '%s', has no checkpoint engine that works", role, node->name);
 }
 
 static void judge_liveness(struct model *model, const struct node *node, const char *role,
@@ -21,15 +21,15 @@ static void judge_liveness(struct model *model, const struct node *node, const c
     enum node_status status = model_node_status(model, node);
     if (status == NODE_IMPORTED)
         verdict_add(verdict, VERDICT_NODE_IMPORTED, VERDICT_REJECT,
-                    "Start an agent there to move workloads to it.",
-                    "The %s, node '%s', is known only by an imported report; no "
-                    "agent runs there.",
+                    "start an agent there to move workloads to it",
+                    "the %s, node '%s', is known only by an imported report; no "
+                    "agent runs there",
                     role, node->name);
     else if (status == NODE_SILENT)
         verdict_add(verdict, VERDICT_NODE_SILENT, VERDICT_REJECT,
-                    "See whether cpuagent runs there and reaches the broker.",
-                    "The agent of the %s, node '%s', has not been heard of for "
-                    "more than %llu ms.",
+                    "see whether cpuagent runs there and reaches the broker",
+                    "the agent of the %s, node '%s', has not been heard of for "
+                    "more than %llu ms",
                     role, node->name, (unsigned long long)model->silent_after_ms);
 }
 
@@ -39,14 +39,14 @@ static void judge_workload(struct model *model, const struct workload *workload,
     const struct move *move = model_move_of(model, workload->name);
     if (move)
         verdict_add(verdict, VERDICT_MIGRATION_RUNNING, VERDICT_REJECT,
-                    "Wait for it, or cancel it with `cpubroker migrations cancel`.",
-                    "Workload '%s' is being moved from '%s' to '%s' already: "
-                    "migration %s, %s.",
+                    "wait for it, or cancel it with `cpubroker migrations cancel`",
+                    "workload '%s' is being moved from '%s' to '%s' already: "
+                    "migration %s, %s",
                     workload->name, move->from, move->to, move->id,
                     migration_state_name(move->state));
     else if (workload->state != LIFE_RUNNING)
         verdict_add(verdict, VERDICT_WORKLOAD_NOT_RUNNING, VERDICT_REJECT, NULL,
-                    "Workload '%s' is %s, not running.", workload->name,
+                    "workload '%s' is %s, not running", workload->name,
                     life_state_name(workload->state));
     const struct node *source = sorted_find(&model->nodes, workload->node);
     if (source && model_node_status(model, source) == NODE_SILENT)
@@ -61,27 +61,27 @@ static void judge_target(struct model *model, const struct workload *workload,
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
     if (strcmp(workload->node, target->name) == 0)
         verdict_add(verdict, VERDICT_SAME_NODE, VERDICT_REJECT, NULL,
-                    "Workload '%s' is on node '%s' already.", workload->name, target->name);
+                    "workload '%s' is on node '%s' already", workload->name, target->name);
     judge_liveness(model, target, "target", verdict);
     if (pool && !model_is_member(pool, target)) {
         char remedy[256];
-        snprintf(remedy, sizeof(remedy), "`cpubroker pools join %s %s` makes it one.", pool->name,
+        snprintf(remedy, sizeof(remedy), "`cpubroker pools join %s %s` makes it one", pool->name,
                  target->name);
         verdict_add(verdict, VERDICT_NOT_IN_POOL, VERDICT_REJECT, remedy,
-                    "Node '%s' is no member of pool '%s', to which workload '%s' belongs.",
+                    "node '%s' is no member of pool '%s', to which workload '%s' belongs",
                     target->name, pool->name, workload->name);
     }
     if (!target->profile) {
         verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
-                    "Its agent sends a report shortly after it starts.",
-                    "Node '%s' has not reported its CPUs.", target->name);
+                    "its agent sends a report shortly after it starts",
+                    "node '%s' has not reported its CPUs", target->name);
         return;
     }
     if (!target->imported)
         judge_engine(target, "target", verdict);
     if (!workload->need) {
         verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT, NULL,
-                    "It is not known what workload '%s' was exposed to.", workload->name);
+                    "it is not known what workload '%s' was exposed to", workload->name);
         return;
     }
     const struct verdict_policy policy = {.mix_vendors = pool && pool->mix_vendors};
@@ -184,11 +184,11 @@ const struct node *decide_best(struct model *model, const struct workload *workl
     } else {
         if (!verdict->rejected)
             verdict_add(verdict, VERDICT_NO_TARGET, VERDICT_REJECT,
-                        "`cpubroker nodes` shows who is there; `--to` asks about one.",
-                        tried ? "None of the %zu other members of pool '%s' can take "
-                                "workload '%s'."
-                              : "There are %zu other members in pool '%s' that could take "
-                                "workload '%s'.",
+                        "`cpubroker nodes` shows who is there; `--to` asks about one",
+                        tried ? "none of the %zu other members of pool '%s' can take "
+                                "workload '%s'"
+                              : "there are %zu other members in pool '%s' that could take "
+                                "workload '%s'",
                         tried, workload->pool, workload->name);
         take_rejects(verdict, &refusals);
     }
@@ -212,8 +212,8 @@ void decide_cpus(struct model *model, const struct node *from, const struct node
     for (size_t i = 0; i < ARRAY_LEN(both); i++)
         if (!both[i]->profile)
             verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
-                        "Its agent sends a report shortly after it starts.",
-                        "Node '%s' has not reported its CPUs.", both[i]->name);
+                        "its agent sends a report shortly after it starts",
+                        "node '%s' has not reported its CPUs", both[i]->name);
     if (from->profile && to->profile) {
         const struct verdict_policy policy = {.mix_vendors = share_mixed_pool(model, from, to)};
         verdict_judge(from->profile->cpu, to->profile->cpu, from->name, to->name, &policy, verdict);
