@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +64,8 @@ int cmd_call(const struct cli_args *args, const char *method, const char *path, 
     AUTO(client) client = NULL;
     autojson *reply = NULL;
     struct error refusal = {0};
-    if (cmd_client(args, &client, err) < 0)
+    bool is_json = false;
+    if (cli_output(args, &is_json, err) < 0 || cmd_client(args, &client, err) < 0)
         return -1;
     *ret_rejected = false;
     if (client_request(client, method, path, body, &reply, &refusal) < 0) {
@@ -87,63 +89,136 @@ int cmd_print_json(const struct cli_args *args, json_object *reply, bool *ret_pr
     return 0;
 }
 
+int cmd_change(const struct cli_args *args, const char *method, const char *path, json_object *body,
+               struct error *err, const char *format, ...)
+{
+    autojson *reply = NULL;
+    bool rejected = false, is_json = false;
+    if (cmd_call(args, method, path, body, &reply, &rejected, err) < 0 ||
+        cli_output(args, &is_json, err) < 0)
+        return -1;
+    if (is_json)
+        return reply ? cmd_print_json(args, reply, &is_json, err) : 0;
+    va_list ap;
+    va_start(ap, format);
+    vprintf(format, ap);
+    va_end(ap);
+    putchar('\n');
+    return 0;
+}
+
+void cmd_print_line(const char *label, const char *text)
+{
+    printf("%-10s ", label);
+    cli_print_plain(*text ? text : "-");
+    putchar('\n');
+}
+
+void cmd_print_names(const char *indent, json_object *names)
+{
+    size_t column = strlen(indent);
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        const char *name = json_item_str(names, i);
+        if (column + 1 + strlen(name) > 96) {
+            printf("\n%s", indent);
+            column = strlen(indent);
+        }
+        putchar(' ');
+        cli_print_plain(name);
+        column += 1 + strlen(name);
+    }
+    putchar('\n');
+}
+
 /* What a process meets that uses a feature which is not there. */
 static const struct {
     const char *effect, *words;
 } effects[] = {
-    {"sigill",     "missing, a process that uses one dies of SIGILL"                        },
-    {"silent",     "missing, a process that uses one computes wrong results without a fault"},
-    {"corruption", "missing, saved registers or memory would be corrupted"                  },
-    {"hint",       "missing, only slower without"                                           },
+    {"sigill",     "a process that uses one of these dies of SIGILL"                            },
+    {"silent",     "a process that uses one of these computes wrong results without a fault"    },
+    {"corruption", "saved registers or memory of a process that uses one of these are corrupted"},
+    {"hint",       "a process is only slower without these"                                     },
 };
 
-/* Dozens of features can be missing: they are listed by effect, not told one by one. */
-static void print_missing(json_object *reasons, const char *effect, const char *words)
+#define ONE_BY_ONE_MAX 3 /* reasons of one effect that are told singly */
+
+static void print_remedy(const char *remedy)
 {
-    int column = 0;
-    for (size_t i = 0; i < json_array_size(reasons); i++) {
-        json_object *reason = json_array_item(reasons, i);
-        const char *feature = json_str(reason, "feature");
-        if (!*feature || strcmp(json_str(reason, "effect"), effect) != 0)
-            continue;
-        if (column == 0) {
-            printf("  %s: %s:\n          ", json_str(reason, "severity"), words);
-            column = 10;
-        }
-        if (column + (int)strlen(feature) > 96) {
-            fputs("\n          ", stdout);
-            column = 10;
-        }
-        column += printf("%s ", feature);
-    }
-    if (column)
-        putchar('\n');
+    if (!*remedy)
+        return;
+    fputs("      what to do: ", stdout);
+    cli_print_plain(remedy);
+    putchar('\n');
 }
 
 static void print_reason(json_object *reason)
 {
-    const char *remedy = json_str(reason, "remedy");
-    printf("  %s: %s: ", json_str(reason, "severity"), json_str(reason, "code"));
+    const char *feature = json_str(reason, "feature"), *effect = json_str(reason, "effect");
+    printf("  %-6s %s", json_str(reason, "severity"), json_str(reason, "code"));
+    if (*feature)
+        printf(" %s", feature);
+    if (*effect)
+        printf(" (%s)", effect);
+    fputs(": ", stdout);
     cli_print_plain(json_str(reason, "message"));
     putchar('\n');
-    if (*remedy) {
-        fputs("          what to do: ", stdout);
-        cli_print_plain(remedy);
-        putchar('\n');
+    print_remedy(json_str(reason, "remedy"));
+}
+
+static bool is_of(json_object *reason, const char *severity, const char *effect)
+{
+    return *json_str(reason, "feature") && strcmp(json_str(reason, "severity"), severity) == 0 &&
+           strcmp(json_str(reason, "effect"), effect) == 0;
+}
+
+/* Dozens of features can be missing, which nobody reads one by one: they are listed by effect. */
+static void print_features(json_object *reasons, const char *severity, const char *effect,
+                           const char *words)
+{
+    autojson *names = json_object_new_array();
+    for (size_t i = 0; i < json_array_size(reasons); i++)
+        if (is_of(json_array_item(reasons, i), severity, effect))
+            json_object_array_add(
+                names, json_object_new_string(json_str(json_array_item(reasons, i), "feature")));
+    if (json_array_size(names) > ONE_BY_ONE_MAX) {
+        printf("  %-6s missing_feature (%s): %s:\n        ", severity, effect, words);
+        cmd_print_names("        ", names);
+        if (strcmp(severity, "reject") == 0)
+            print_remedy("choose a target that has them all, or start the workload under a pool's "
+                         "mask that leaves them out");
+        return;
     }
+    for (size_t i = 0; i < json_array_size(reasons); i++)
+        if (is_of(json_array_item(reasons, i), severity, effect))
+            print_reason(json_array_item(reasons, i));
+}
+
+/* Whether print_features has it: reasons with an effect that the table does not have are told
+ * singly. */
+static bool is_listed(json_object *reason)
+{
+    for (size_t i = 0; i < ARRAY_LEN(effects); i++)
+        if (is_of(reason, json_str(reason, "severity"), effects[i].effect))
+            return true;
+    return false;
 }
 
 void cmd_print_verdict(json_object *verdict)
 {
+    static const char *const severities[] = {"reject", "warn"};
     json_object *reasons = json_member(verdict, "reasons");
-    const char *to = json_str(verdict, "to");
-    printf("%s: from %s to %s\n", json_str(verdict, "verdict"), json_str(verdict, "from"),
+    const char *from = json_str(verdict, "from"), *to = json_str(verdict, "to");
+    printf("%s: from %s to %s\n", json_str(verdict, "verdict"), *from ? from : "(no node)",
            *to ? to : "(no node)");
-    for (size_t i = 0; i < ARRAY_LEN(effects); i++)
-        print_missing(reasons, effects[i].effect, effects[i].words);
-    for (size_t i = 0; i < json_array_size(reasons); i++)
-        if (!*json_str(json_array_item(reasons, i), "feature"))
-            print_reason(json_array_item(reasons, i));
+    for (size_t s = 0; s < ARRAY_LEN(severities); s++) {
+        for (size_t i = 0; i < json_array_size(reasons); i++) {
+            json_object *reason = json_array_item(reasons, i);
+            if (strcmp(json_str(reason, "severity"), severities[s]) == 0 && !is_listed(reason))
+                print_reason(reason);
+        }
+        for (size_t i = 0; i < ARRAY_LEN(effects); i++)
+            print_features(reasons, severities[s], effects[i].effect, effects[i].words);
+    }
 }
 
 int cmd_rejected(struct error *err)

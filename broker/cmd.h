@@ -15,13 +15,20 @@ struct client;
  * $CPUBROKER_TOKEN_FILE, else the broker's own first token where it can be read; --ca-file. The
  * caller owns *ret. */
 int cmd_client(const struct cli_args *args, struct client **ret, struct error *err);
-/* One call, whose reply the caller owns. A verdict that rejects (409 without an "error") is a
- * reply too: *ret_rejected. */
+/* One call, whose reply (NULL for none) the caller owns. A verdict that rejects (409 without an
+ * "error") is a reply too: *ret_rejected. A bad --output is refused before anything is asked. */
 int cmd_call(const struct cli_args *args, const char *method, const char *path, json_object *body,
              json_object **ret, bool *ret_rejected, struct error *err);
 /* Prints the API's JSON as it is when -o json was given: *ret_printed. */
 int cmd_print_json(const struct cli_args *args, json_object *reply, bool *ret_printed,
                    struct error *err);
+/* A call that changes something: prints the reply for -o json, else the sentence. */
+int cmd_change(const struct cli_args *args, const char *method, const char *path, json_object *body,
+               struct error *err, const char *format, ...) __attribute__((format(printf, 6, 7)));
+/* "label     text" on a line of its own; control characters become '?'. "-" for "". */
+void cmd_print_line(const char *label, const char *text);
+/* Names, wrapped at 96 columns, each line after `indent`; the first follows what stands there. */
+void cmd_print_names(const char *indent, json_object *names);
 /* A verdict for a person. */
 void cmd_print_verdict(json_object *verdict);
 /* What a command returns whose verdict rejects: -1 with ERROR_REJECTED and nothing to print. */

@@ -49,18 +49,6 @@ int cmd_nodes(const struct cli_args *args, struct error *err)
     return 0;
 }
 
-static void print_wrapped(const char *title, json_object *names)
-{
-    int column = printf("%-10s", title);
-    for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_item_str(names, i);
-        if (column + (int)strlen(name) > 96)
-            column = printf("\n%-10s", "") - 1;
-        column += printf(" %s", name);
-    }
-    putchar('\n');
-}
-
 int cmd_nodes_show(const struct cli_args *args, struct error *err)
 {
     autojson *node = NULL;
@@ -75,12 +63,15 @@ int cmd_nodes_show(const struct cli_args *args, struct error *err)
     cmd_age(json_int(node, "seen_at_ms"), age);
     printf("%s: %s, %s, last heard of %s\n", json_str(node, "name"), json_str(node, "kind"),
            json_str(node, "status"), age);
-    printf("%-10s %s, %s, %s\n", "cpu", json_str(node, "brand"), json_str(node, "vendor"),
-           json_str(node, "level"));
-    printf("%-10s %s\n", "kernel", json_str(node, "kernel"));
-    printf("%-10s %s\n", "images to", json_str(node, "image_address"));
-    print_wrapped("pools", json_member(node, "pools"));
-    print_wrapped("features", json_member(node, "features"));
+    cmd_print_line("cpu", json_str(node, "brand"));
+    cmd_print_line("vendor", json_str(node, "vendor"));
+    cmd_print_line("level", json_str(node, "level"));
+    cmd_print_line("kernel", json_str(node, "kernel"));
+    cmd_print_line("images to", json_str(node, "image_address"));
+    printf("%-10s", "pools");
+    cmd_print_names("          ", json_member(node, "pools"));
+    printf("%-10s", "features");
+    cmd_print_names("          ", json_member(node, "features"));
     return 0;
 }
 
@@ -133,11 +124,6 @@ int cmd_nodes_import(const struct cli_args *args, struct error *err)
 
 int cmd_nodes_delete(const struct cli_args *args, struct error *err)
 {
-    autojson *reply = NULL;
     autofree char *path = cmd_path("/v1/nodes/", args->rest[0], "");
-    bool rejected = false;
-    if (cmd_call(args, "DELETE", path, NULL, &reply, &rejected, err) < 0)
-        return -1;
-    printf("node '%s' is forgotten\n", args->rest[0]);
-    return 0;
+    return cmd_change(args, "DELETE", path, NULL, err, "node '%s' is forgotten", args->rest[0]);
 }

@@ -29,14 +29,6 @@ int cmd_pools(const struct cli_args *args, struct error *err)
     return 0;
 }
 
-static int change(const struct cli_args *args, const char *method, const char *path,
-                  json_object *body, struct error *err)
-{
-    autojson *reply = NULL;
-    bool rejected = false;
-    return cmd_call(args, method, path, body, &reply, &rejected, err);
-}
-
 int cmd_pools_create(const struct cli_args *args, struct error *err)
 {
     autojson *body = json_object_new_object();
@@ -44,19 +36,13 @@ int cmd_pools_create(const struct cli_args *args, struct error *err)
     autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
     json_put_bool(policy, "mix_vendors", cli_flag(args, "mix-vendors"));
     json_put(body, "policy", policy);
-    if (change(args, "PUT", path, body, err) < 0)
-        return -1;
-    printf("pool '%s' is there\n", args->rest[0]);
-    return 0;
+    return cmd_change(args, "PUT", path, body, err, "pool '%s' is there", args->rest[0]);
 }
 
 int cmd_pools_delete(const struct cli_args *args, struct error *err)
 {
     autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
-    if (change(args, "DELETE", path, NULL, err) < 0)
-        return -1;
-    printf("pool '%s' is removed\n", args->rest[0]);
-    return 0;
+    return cmd_change(args, "DELETE", path, NULL, err, "pool '%s' is removed", args->rest[0]);
 }
 
 static int membership(const struct cli_args *args, const char *method, const char *said,
@@ -64,10 +50,8 @@ static int membership(const struct cli_args *args, const char *method, const cha
 {
     autofree char *begin = cmd_path("/v1/pools/", args->rest[0], "/nodes/");
     autofree char *path = cmd_path(begin, args->rest[1], "");
-    if (change(args, method, path, NULL, err) < 0)
-        return -1;
-    printf("node '%s' %s pool '%s'\n", args->rest[1], said, args->rest[0]);
-    return 0;
+    return cmd_change(args, method, path, NULL, err, "node '%s' %s pool '%s'", args->rest[1], said,
+                      args->rest[0]);
 }
 
 int cmd_pools_join(const struct cli_args *args, struct error *err)
@@ -78,21 +62,6 @@ int cmd_pools_join(const struct cli_args *args, struct error *err)
 int cmd_pools_leave(const struct cli_args *args, struct error *err)
 {
     return membership(args, "DELETE", "is no member any more of", err);
-}
-
-static void print_names(const char *indent, json_object *names)
-{
-    size_t column = strlen(indent);
-    fputs(indent, stdout);
-    for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_item_str(names, i);
-        if (column + 1 + strlen(name) > 96) {
-            printf("\n%s", indent);
-            column = strlen(indent);
-        }
-        column += (size_t)printf(" %s", name);
-    }
-    putchar('\n');
 }
 
 static void print_registers(json_object *registers)
@@ -129,9 +98,13 @@ static void print_mask(json_object *masks)
     printf("pool '%s', epoch %lld, %s\nmembers:", json_str(masks, "pool"),
            (long long)json_int(masks, "epoch"),
            *json_str(masks, "level") ? json_str(masks, "level") : "no mask yet");
-    print_names("", members);
-    puts("\nfeatures that every member has:");
-    print_names(" ", json_member(masks, "features"));
+    cmd_print_names("        ", members);
+    if (json_array_size(json_member(masks, "unreported")) > 0) {
+        fputs("without a report, not counted:", stdout);
+        cmd_print_names(" ", json_member(masks, "unreported"));
+    }
+    fputs("\nfeatures that every member has:\n ", stdout);
+    cmd_print_names(" ", json_member(masks, "features"));
     puts("\nthe mask (a set bit is a feature that every member has):");
     print_registers(json_member(masks, "registers"));
     if (json_member(masks, "xsave"))
@@ -140,8 +113,8 @@ static void print_mask(json_object *masks)
         json_object *names = json_member(lost, json_item_str(members, i));
         if (json_array_size(names) == 0)
             continue;
-        printf("\n%s has, and the pool lacks:\n", json_item_str(members, i));
-        print_names(" ", names);
+        printf("\n%s has, and the pool lacks:\n ", json_item_str(members, i));
+        cmd_print_names(" ", names);
     }
 }
 

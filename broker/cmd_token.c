@@ -50,11 +50,7 @@ int cmd_token_list(const struct cli_args *args, struct error *err)
 
 int cmd_token_delete(const struct cli_args *args, struct error *err)
 {
-    autojson *reply = NULL;
     autofree char *path = cmd_path("/v1/tokens/", args->rest[0], "");
-    bool rejected = false;
-    if (cmd_call(args, "DELETE", path, NULL, &reply, &rejected, err) < 0)
-        return -1;
-    printf("token '%s' opens nothing any more\n", args->rest[0]);
-    return 0;
+    return cmd_change(args, "DELETE", path, NULL, err, "token '%s' opens nothing any more",
+                      args->rest[0]);
 }

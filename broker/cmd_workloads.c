@@ -65,9 +65,10 @@ int cmd_workloads_show(const struct cli_args *args, struct error *err)
     command_text(json_member(w, "command"), command, sizeof(command));
     printf("%s: %s on node '%s', pool '%s'\n", json_str(w, "name"), json_str(w, "state"),
            json_str(w, "node"), json_str(w, "pool"));
-    printf("command   %s\nfolder    %s\n", command, json_str(w, "dir"));
+    cmd_print_line("command", command);
+    cmd_print_line("folder", json_str(w, "dir"));
     if (*json_str(w, "migration"))
-        printf("migration %s\n", json_str(w, "migration"));
+        cmd_print_line("migration", json_str(w, "migration"));
     puts("what it was exposed to (it may use every feature of these CPUs):");
     for (size_t i = 0; i < json_array_size(seen); i++) {
         json_object *line = json_array_item(seen, i);

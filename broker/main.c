@@ -17,15 +17,14 @@ static const struct cli_option serve_options[] = {
     {0},
 };
 static const struct cli_option no_options[] = {{0}};
-static const struct cli_option plain_options[] = {CONNECTION, {0}};
-static const struct cli_option list_options[] = {OUTPUT, CONNECTION, {0}};
+static const struct cli_option usual_options[] = {OUTPUT, CONNECTION, {0}};
 static const struct cli_option import_options[] = {
     {"pool", 0, "POOL", false, "a pool to join at once"},
     OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option create_options[] = {
     {"mix-vendors", 0, NULL, false, "allow moves between CPUs of different vendors"},
-    CONNECTION, {0},
+    OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option masks_options[] = {
     {"pool", 0, "POOL", false, "the pool (default: default)"},
@@ -57,22 +56,22 @@ static const struct cli_command commands[] = {
     {P, "masks", "", "What every member of a pool has, and what each loses by it", 0, 0, masks_options, cmd_masks},
     {P, "check", "", "Whether a move is safe, and why not; nothing else happens", 0, 0, check_options, cmd_check},
     {P, "migrate", "WORKLOAD", "Move a workload", 1, 1, migrate_options, cmd_migrate},
-    {P, "migrations", "[ID]", "The latest migrations, or one with its phases", 0, 1, list_options, cmd_migrations},
-    {P, "migrations cancel", "ID", "Undo a migration that is not committing yet", 1, 1, plain_options, cmd_migrations_cancel},
-    {P, "workloads", "", "Who runs where", 0, 0, list_options, cmd_workloads},
-    {P, "workloads show", "WORKLOAD", "One workload, and what it was exposed to", 1, 1, list_options, cmd_workloads_show},
-    {P, "nodes", "", "The fleet, with liveness", 0, 0, list_options, cmd_nodes},
-    {P, "nodes show", "NODE", "One node with its features", 1, 1, list_options, cmd_nodes_show},
+    {P, "migrations", "[ID]", "The latest migrations, or one with its phases", 0, 1, usual_options, cmd_migrations},
+    {P, "migrations cancel", "ID", "Undo a migration that is not committing yet", 1, 1, usual_options, cmd_migrations_cancel},
+    {P, "workloads", "", "Who runs where", 0, 0, usual_options, cmd_workloads},
+    {P, "workloads show", "WORKLOAD", "One workload, and what it was exposed to", 1, 1, usual_options, cmd_workloads_show},
+    {P, "nodes", "", "The fleet, with liveness", 0, 0, usual_options, cmd_nodes},
+    {P, "nodes show", "NODE", "One node with its features", 1, 1, usual_options, cmd_nodes_show},
     {P, "nodes import", "NODE FILE", "Make a node known by a report alone ('-' reads stdin)", 2, 2, import_options, cmd_nodes_import},
-    {P, "nodes delete", "NODE", "Forget a node that holds nothing", 1, 1, plain_options, cmd_nodes_delete},
-    {P, "pools", "", "The pools", 0, 0, list_options, cmd_pools},
+    {P, "nodes delete", "NODE", "Forget a node that holds nothing", 1, 1, usual_options, cmd_nodes_delete},
+    {P, "pools", "", "The pools", 0, 0, usual_options, cmd_pools},
     {P, "pools create", "POOL", "Make a pool, or set its policy", 1, 1, create_options, cmd_pools_create},
-    {P, "pools delete", "POOL", "Remove an empty pool", 1, 1, plain_options, cmd_pools_delete},
-    {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, plain_options, cmd_pools_join},
-    {P, "pools leave", "POOL NODE", "End a membership", 2, 2, plain_options, cmd_pools_leave},
+    {P, "pools delete", "POOL", "Remove an empty pool", 1, 1, usual_options, cmd_pools_delete},
+    {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, usual_options, cmd_pools_join},
+    {P, "pools leave", "POOL NODE", "End a membership", 2, 2, usual_options, cmd_pools_leave},
     {P, "token create", "", "Make a token and print it, once", 0, 0, token_options, cmd_token_create},
-    {P, "token list", "", "The tokens, without their secrets", 0, 0, list_options, cmd_token_list},
-    {P, "token delete", "ID", "Remove a token", 1, 1, plain_options, cmd_token_delete},
+    {P, "token list", "", "The tokens, without their secrets", 0, 0, usual_options, cmd_token_list},
+    {P, "token delete", "ID", "Remove a token", 1, 1, usual_options, cmd_token_delete},
     {P, "routes", "", "The API's routes, and who may use them", 0, 0, no_options, cmd_routes},
     {0},
 };

@@ -5,12 +5,11 @@
 # here with curl. Needs neither root nor CRIU.
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$0")/../lib/functions.sh"
+# shellcheck source=tests/lib/loopback_broker.sh
+. "$SOURCE_DIR/tests/lib/loopback_broker.sh"
 requires curl jq python3
 /usr/bin/python3 -c 'import yaml, jsonschema' 2>/dev/null || skip "needs python3-yaml and python3-jsonschema"
 
-BROKER=$CPUBROKER_BUILD_DIR/broker/cpubroker
-VALIDATE=$SOURCE_DIR/tests/tools/validate_openapi.py
-REPORT=$SOURCE_DIR/schema/examples/report-zen4.json
 
 # words HEADER TABLE COLUMN: the wire names in a table of a C header.
 words() {
@@ -58,38 +57,8 @@ misfit reply GET /v2/pools 200 <<<'{}'
 misfit schema Verdict <<<'{"verdict":"maybe","from":"a","to":"b","reasons":[]}'
 misfit event <<<$'id: 2\nevent: phase\ndata: {"seq":1,"at_ms":1,"kind":"phase","state":"done","node":null}\n'
 
-# call TOKEN METHOD PATH STATUS [BODY]: calls the broker, notes both ways for the validator, and
-# leaves the reply in $REPLY_BODY.
-call() {
-    local status
-    printf '%s' "${5:-}" >"$TEST_DIR/request"
-    : >"$TEST_DIR/reply"
-    status=$(curl -s -o "$TEST_DIR/reply" -w '%{http_code}' --max-time 20 -X "$2" \
-        ${1:+-H "Authorization: Bearer $1"} ${5:+--data-binary "@$TEST_DIR/request"} "$URL$3")
-    jq -nc --arg method "$2" --arg path "$3" --arg status "$status" \
-        --rawfile request "$TEST_DIR/request" --rawfile reply "$TEST_DIR/reply" \
-        '$ARGS.named' >>"$TEST_DIR/exchanges"
-    REPLY_BODY=$(cat "$TEST_DIR/reply")
-    [ "$status" = "$4" ] || fail "$2 $3: expected $4, got $status: $REPLY_BODY"
-}
-member() { jq -r "$1" <<<"$REPLY_BODY"; }
-
 step "a broker starts, its port chosen by the kernel"
-mkdir -m 700 "$TEST_DIR/state"
-cat >"$TEST_DIR/broker.conf" <<END
-listen = 127.0.0.1:0
-state_dir = $TEST_DIR/state
-silent_after_ms = 120000
-END
-"$BROKER" serve --config "$TEST_DIR/broker.conf" >"$TEST_DIR/broker.log" 2>&1 &
-BROKER_PID=$!
-broker_end() { ! kill -0 $BROKER_PID 2>/dev/null || kill $BROKER_PID; }
-cleanup broker_end
-address() { sed -n 's/.* msg="cpubroker: listening" .*address="\{0,1\}\([0-9.:]*\).*/\1/p' "$TEST_DIR/broker.log"; }
-has_address() { [ -n "$(address)" ] && [ -s "$TEST_DIR/state/operator.token" ]; }
-eventually 20 has_address
-URL=http://$(address)
-OPERATOR=$(cat "$TEST_DIR/state/operator.token")
+loopback_broker_start
 
 step "status and access"
 call "" GET /healthz 200
@@ -128,21 +97,13 @@ call "$OPERATOR" DELETE /v1/pools/extra 204
 call "$OPERATOR" GET /v1/pools/extra 404
 
 step "agents come, and report"
-heartbeat() { # TOKEN NODE [WORKLOADS]
-    call "$1" POST "/v1/nodes/$2/heartbeat" 200 "$(jq -nc --arg node "$2" --argjson workloads "${3:-[]}" \
-        '{version:"0.1.0",boot_id:"b",image_address:"127.0.0.1:1",pool:"default",free_bytes:1000000,workloads:$workloads}')"
-}
 heartbeat "$AGENT_A" node-a
 same "the report is wanted" true "$(member .report_wanted)"
 heartbeat "$AGENT_B" node-b
-for node in node-a node-b; do
-    token=$AGENT_A
-    [ $node = node-a ] || token=$AGENT_B
-    call "$token" PUT "/v1/nodes/$node/report" 200 \
-        "$(jq -c --arg node $node '.node = $node | .engines = [{name:"criu",version:"4.1"}]' "$REPORT")"
-done
+report "$AGENT_A" node-a
+report "$AGENT_B" node-b
 call "$AGENT_A" PUT /v1/nodes/node-b/report 403 "$(cat "$REPORT")"
-call "$OPERATOR" PUT /v1/nodes/lesser/report 200 "$(jq -c '.node = "lesser"' "$SOURCE_DIR/schema/examples/report-lesser-amd.json")"
+call "$OPERATOR" PUT /v1/nodes/lesser/report 200 "$(jq -c '.node = "lesser"' "$LESSER_REPORT")"
 call "$OPERATOR" PUT /v1/pools/default/nodes/lesser 200
 call "$OPERATOR" PUT /v1/nodes/lesser/report 400 '{"schema":"cpubroker.report/1"}'
 call "$OPERATOR" PUT /v1/nodes/lesser/report 400 '{"schema":'
@@ -174,10 +135,6 @@ call "$OPERATOR" POST /migrate 404 '{"workload":"w2","to":"node-b"}'
 call "$OPERATOR" POST /migrate 200 '{"workload":"w1","to":"node-b","dry_run":true}'
 
 step "a move, cancelled"
-tell() { # TOKEN NODE ID STATE [MORE]: $REPLY_BODY is the next assignment
-    call "$1" POST "/v1/migrations/$3/progress" 200 "$(jq -nc --arg node "$2" --arg state "$4" \
-        --argjson more "${5:-{\}}" '{node:$node,state:$state,error:null} + $more')"
-}
 call "$OPERATOR" POST /v1/migrate 202 '{"workload":"w1"}'
 ID=$(member .migration.id)
 call "$OPERATOR" GET "/v1/migrations/$ID" 200
@@ -254,5 +211,4 @@ same "the status" 200 "$(curl -s -I -o /dev/null -w '%{http_code}' -H "Authoriza
 
 step "every request that was taken and every reply fits the document"
 "$VALIDATE" log "$TEST_DIR/exchanges" all
-kill $BROKER_PID
-wait $BROKER_PID || fail "the broker ended with status $?"
+loopback_broker_stop
