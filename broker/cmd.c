@@ -130,14 +130,17 @@ void cmd_print_names(const char *indent, json_object *names)
     putchar('\n');
 }
 
-/* What a process meets that uses a feature which is not there. */
-static const struct {
-    const char *effect, *words;
-} effects[] = {
-    {"sigill",     "a process that uses one of these dies of SIGILL"                            },
-    {"silent",     "a process that uses one of these computes wrong results without a fault"    },
-    {"corruption", "saved registers or memory of a process that uses one of these are corrupted"},
-    {"hint",       "a process is only slower without these"                                     },
+/* Reasons that can come by the dozen, and what a process meets that relies on such a feature. */
+struct listed {
+    const char *severity, *code, *effect, *words;
+};
+static const struct listed listed[] = {
+    {"reject", "missing_feature", "sigill",     "a process that uses one of these dies of SIGILL"},
+    {"reject", "missing_feature", "silent",
+     "a process that uses one of these reckons wrong, without a fault"                           },
+    {"reject", "missing_feature", "corruption",
+     "a process that uses one of these loses registers or memory"                                },
+    {"warn",   "hint_missing",    "hint",       "a process is only slower without these"         },
 };
 
 #define ONE_BY_ONE_MAX 3 /* reasons of one effect that are told singly */
@@ -165,60 +168,64 @@ static void print_reason(json_object *reason)
     print_remedy(json_str(reason, "remedy"));
 }
 
-static bool is_of(json_object *reason, const char *severity, const char *effect)
+static bool is_of(json_object *reason, const struct listed *group)
 {
-    return *json_str(reason, "feature") && strcmp(json_str(reason, "severity"), severity) == 0 &&
-           strcmp(json_str(reason, "effect"), effect) == 0;
+    return strcmp(json_str(reason, "severity"), group->severity) == 0 &&
+           strcmp(json_str(reason, "code"), group->code) == 0 &&
+           strcmp(json_str(reason, "effect"), group->effect) == 0 && *json_str(reason, "feature");
 }
 
-/* Dozens of features can be missing, which nobody reads one by one: they are listed by effect. */
-static void print_features(json_object *reasons, const char *severity, const char *effect,
-                           const char *words)
+static bool is_listed(json_object *reason)
+{
+    for (size_t i = 0; i < ARRAY_LEN(listed); i++)
+        if (is_of(reason, &listed[i]))
+            return true;
+    return false;
+}
+
+/* Nobody reads dozens of reasons one by one: the features are named under what they share. */
+static void print_listed(json_object *reasons, const struct listed *group)
 {
     autojson *names = json_object_new_array();
-    for (size_t i = 0; i < json_array_size(reasons); i++)
-        if (is_of(json_array_item(reasons, i), severity, effect))
-            json_object_array_add(
-                names, json_object_new_string(json_str(json_array_item(reasons, i), "feature")));
+    for (size_t i = 0; i < json_array_size(reasons); i++) {
+        const char *feature = json_str(json_array_item(reasons, i), "feature");
+        if (is_of(json_array_item(reasons, i), group))
+            json_object_array_add(names, json_object_new_string(feature));
+    }
     if (json_array_size(names) > ONE_BY_ONE_MAX) {
-        printf("  %-6s missing_feature (%s): %s:\n        ", severity, effect, words);
+        printf("  %-6s %s (%s): %s:\n        ", group->severity, group->code, group->effect,
+               group->words);
         cmd_print_names("        ", names);
-        if (strcmp(severity, "reject") == 0)
+        if (strcmp(group->severity, "reject") == 0)
             print_remedy("choose a target that has them all, or start the workload under a pool's "
                          "mask that leaves them out");
         return;
     }
     for (size_t i = 0; i < json_array_size(reasons); i++)
-        if (is_of(json_array_item(reasons, i), severity, effect))
+        if (is_of(json_array_item(reasons, i), group))
             print_reason(json_array_item(reasons, i));
 }
 
-/* Whether print_features has it: reasons with an effect that the table does not have are told
- * singly. */
-static bool is_listed(json_object *reason)
+static void print_reasons(json_object *reasons, const char *severity)
 {
-    for (size_t i = 0; i < ARRAY_LEN(effects); i++)
-        if (is_of(reason, json_str(reason, "severity"), effects[i].effect))
-            return true;
-    return false;
+    for (size_t i = 0; i < json_array_size(reasons); i++) {
+        json_object *reason = json_array_item(reasons, i);
+        if (strcmp(json_str(reason, "severity"), severity) == 0 && !is_listed(reason))
+            print_reason(reason);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(listed); i++)
+        if (strcmp(listed[i].severity, severity) == 0)
+            print_listed(reasons, &listed[i]);
 }
 
 void cmd_print_verdict(json_object *verdict)
 {
-    static const char *const severities[] = {"reject", "warn"};
     json_object *reasons = json_member(verdict, "reasons");
     const char *from = json_str(verdict, "from"), *to = json_str(verdict, "to");
     printf("%s: from %s to %s\n", json_str(verdict, "verdict"), *from ? from : "(no node)",
            *to ? to : "(no node)");
-    for (size_t s = 0; s < ARRAY_LEN(severities); s++) {
-        for (size_t i = 0; i < json_array_size(reasons); i++) {
-            json_object *reason = json_array_item(reasons, i);
-            if (strcmp(json_str(reason, "severity"), severities[s]) == 0 && !is_listed(reason))
-                print_reason(reason);
-        }
-        for (size_t i = 0; i < ARRAY_LEN(effects); i++)
-            print_features(reasons, severities[s], effects[i].effect, effects[i].words);
-    }
+    print_reasons(reasons, "reject");
+    print_reasons(reasons, "warn");
 }
 
 int cmd_rejected(struct error *err)

@@ -12,7 +12,7 @@ commands() {
 }
 
 compare() {
-    local program=$1 page=$source_dir/docs/man/$2.8 options='' command
+    local program=$1 page=$source_dir/docs/man/$2 options='' command
     [ -e "$page" ] || { echo "$page is missing"; failed=1; return; }
     # hyphens as they are typed, fonts gone
     local text
@@ -20,8 +20,8 @@ compare() {
     while read -r command; do
         # shellcheck disable=SC2086  # a command may be two words
         options+=$("$program" $command --help | grep -oE '(^| )--[a-z-]+' | tr -d ' ')$'\n'
-        grep -qE "^\.(SS|B|BR|TP) .*\b$command\b|\.B .*$2 $command\b" <<<"$text" ||
-            { echo "$2.8 does not tell of the command '$command'"; failed=1; }
+        grep -qE "^\.SS $command( [^a-z]|\$)" <<<"$text" ||
+            { echo "$2 does not tell of the command '$command'"; failed=1; }
     done < <(commands "$program")
     options=$(printf '%s--help\n--version\n' "$options" | sort -u | grep .)
     local known
@@ -31,12 +31,12 @@ compare() {
         diff <(echo "$options") <(echo "$known") | grep '^[<>]' || true
         failed=1
     fi
-    # every line of it can be laid out
+    # it is laid out as it should be
     if command -v mandoc >/dev/null; then
-        mandoc -T lint -W error "$page" || failed=1
+        mandoc -T lint -W style "$page" || failed=1
     fi
 }
 
-compare "$build_dir/agent/cpuagent" cpuagent
-compare "$build_dir/broker/cpubroker" cpubroker
+compare "$build_dir/agent/cpuagent" cpuagent.8
+compare "$build_dir/broker/cpubroker" cpubroker.1
 exit $failed
