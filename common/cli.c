@@ -80,8 +80,10 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
     ret->command = command;
     *ret_help = false;
     int at = 1;
+    bool only_operands = false; /* after "--" */
     for (; at < argc && *argv[at] == '-' && argv[at][1]; at++) {
         if (strcmp(argv[at], "--") == 0) {
+            only_operands = true;
             at++;
             break;
         }
@@ -99,11 +101,14 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
         char **operands = argv + at;
         int kept = 0;
         for (int i = at; i < argc; i++) {
-            if (strcmp(argv[i], "--help") == 0) {
+            if (only_operands) {
+                operands[kept++] = argv[i];
+            } else if (strcmp(argv[i], "--") == 0) {
+                only_operands = true;
+            } else if (strcmp(argv[i], "--help") == 0) {
                 *ret_help = true;
                 return 0;
-            }
-            if (*argv[i] == '-' && argv[i][1]) {
+            } else if (*argv[i] == '-' && argv[i][1]) {
                 if (take_option(command, argc, argv, &i, ret, err) < 0)
                     return -1;
             } else {
