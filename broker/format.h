@@ -46,6 +46,6 @@ int format_from_name(const char *name, enum format *ret, struct error *err);
  * (a pool without members) is ERROR_CONFLICT. NULL on failure. */
 char *format_write(enum format format, const struct cpu_profile *pool_mask, struct error *err);
 
-/* What FORMAT_ENV writes as {"NAME":"value",…}, for those who set an environment themselves. A
- * variable that needs no setting is not there. The caller owns it. */
+/* What FORMAT_ENV writes as [{"name":…,"value":…},…], as containers take it, for those who set an
+ * environment themselves. A variable that needs no setting is not there. The caller owns it. */
 json_object *format_environment(const struct cpu_profile *pool_mask);

@@ -53,7 +53,7 @@ static struct leaf_change drop_features(const struct cpu_profile *mask, uint32_t
     return c;
 }
 
-/* The highest leaf of a range, where leaves with features lie above what the pool has. */
+/* The highest leaf of a range. */
 static struct leaf_change limit_range(uint32_t leaf, uint32_t highest)
 {
     struct leaf_change c = {.leaf = leaf};
@@ -205,11 +205,26 @@ static void write_xen_leaf(FILE *out, const struct leaf_change *c, bool has_subl
     fputs("\",\n", out);
 }
 
+/* Where a leaf of Xen's lies above what the pool has, the range ends before it. */
+static void write_xen_limits(const struct cpu_profile *mask, FILE *out)
+{
+    struct leaf_change c;
+    if (!format_has_leaf(mask, 0xd, 0)) {
+        c = limit_range(0x0, format_field(mask, CPU_FIELD_MAX_BASIC_LEAF));
+        write_xen_leaf(out, &c, false);
+    }
+    if (!format_has_leaf(mask, 0x80000008, 0)) {
+        c = limit_range(0x80000000, format_field(mask, CPU_FIELD_MAX_EXTENDED_LEAF));
+        write_xen_leaf(out, &c, false);
+    }
+}
+
 int format_xen(const struct cpu_profile *mask, FILE *out, struct error *err)
 {
     (void)err;
     bool has_7_1 = format_has_leaf(mask, 0x7, 1) && keeps_any(mask, 0x7, 1);
     fputs("cpuid = [\n", out);
+    write_xen_limits(mask, out);
     for (size_t i = 0; i < ARRAY_LEN(xen_leaves); i++) {
         uint32_t leaf = xen_leaves[i].leaf, subleaf = xen_leaves[i].subleaf;
         struct leaf_change c = drop_features(mask, leaf, subleaf);

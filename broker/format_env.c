@@ -32,15 +32,23 @@ static void words_add(struct words *w, const char *separator, const char *before
     fprintf(w->out, "%s%s%s%s", w->size ? separator : "", before, name, after);
 }
 
-/* Moves the text into the object under `name`, unless there is none. */
-static void words_end(struct words *w, json_object *o, const char *name, const char *prefix)
+static void put_variable(json_object *list, const char *name, const char *value)
+{
+    json_object *o = json_object_new_object();
+    json_put_str(o, "name", name);
+    json_put_str(o, "value", value);
+    json_object_array_add(list, o);
+}
+
+/* Makes the text the value of a variable, unless there is none. */
+static void words_end(struct words *w, json_object *list, const char *name, const char *prefix)
 {
     fclose(w->out);
     autofree char *text = steal_ptr(&w->text);
     if (!w->size)
         return;
     autofree char *value = xasprintf("%s%s", prefix, text);
-    json_put_str(o, name, value);
+    put_variable(list, name, value);
 }
 
 /* Another name by which some release calls what a feature switches. */
@@ -65,7 +73,7 @@ static const struct alias glibc_aliases[] = {
     {"AVX_Fast_Unaligned_Load", CPU_FEATURE_AVX2    },
 };
 
-static void put_glibc(const struct cpu_profile *mask, json_object *o)
+static void put_glibc(const struct cpu_profile *mask, json_object *list)
 {
     struct words w = {0};
     words_begin(&w);
@@ -75,14 +83,14 @@ static void put_glibc(const struct cpu_profile *mask, json_object *o)
     for (size_t i = 0; i < ARRAY_LEN(glibc_aliases); i++)
         if (format_lacks(mask, glibc_aliases[i].feature))
             words_add(&w, ",", "-", glibc_aliases[i].name, "");
-    words_end(&w, o, "GLIBC_TUNABLES", "glibc.cpu.hwcaps=");
+    words_end(&w, list, "GLIBC_TUNABLES", "glibc.cpu.hwcaps=");
 }
 
 /* ---- OpenSSL */
 
 #define OPENSSL_VECTORS 5 /* of 64 bits; 3.5 reads so many, releases before it the first two */
 
-static void put_openssl(const struct cpu_profile *mask, json_object *o)
+static void put_openssl(const struct cpu_profile *mask, json_object *list)
 {
     uint64_t off[OPENSSL_VECTORS] = {0};
     size_t count = 0;
@@ -101,7 +109,7 @@ static void put_openssl(const struct cpu_profile *mask, json_object *o)
         snprintf(vector, sizeof(vector), "0x%" PRIx64, off[i]);
         words_add(&w, ":", "~", vector, ""); /* "~": clear these bits, leave the others */
     }
-    words_end(&w, o, "OPENSSL_ia32cap", "");
+    words_end(&w, list, "OPENSSL_ia32cap", "");
 }
 
 /* ---- Go */
@@ -114,7 +122,7 @@ static const struct alias go_aliases[] = {
     {"vaes",             CPU_FEATURE_VAES      },
 };
 
-static void put_go(const struct cpu_profile *mask, json_object *o)
+static void put_go(const struct cpu_profile *mask, json_object *list)
 {
     struct words w = {0};
     words_begin(&w);
@@ -124,7 +132,7 @@ static void put_go(const struct cpu_profile *mask, json_object *o)
     for (size_t i = 0; i < ARRAY_LEN(go_aliases); i++)
         if (format_lacks(mask, go_aliases[i].feature))
             words_add(&w, ",", "cpu.", go_aliases[i].name, "=off");
-    words_end(&w, o, "GODEBUG", "");
+    words_end(&w, list, "GODEBUG", "");
 }
 
 /* ---- Java */
@@ -181,7 +189,7 @@ static void add_level(struct words *w, const struct cpu_profile *mask,
         words_add(w, " ", "", level->option, "");
 }
 
-static void put_java(const struct cpu_profile *mask, json_object *o)
+static void put_java(const struct cpu_profile *mask, json_object *list)
 {
     struct words w = {0};
     words_begin(&w);
@@ -191,7 +199,7 @@ static void put_java(const struct cpu_profile *mask, json_object *o)
         if (!format_has_all(mask, java_off[i].needs, java_off[i].need_count))
             words_add(&w, " ", "", java_off[i].option, "");
     /* a release without one of the options would not start */
-    words_end(&w, o, "JAVA_TOOL_OPTIONS", "-XX:+IgnoreUnrecognizedVMOptions ");
+    words_end(&w, list, "JAVA_TOOL_OPTIONS", "-XX:+IgnoreUnrecognizedVMOptions ");
 }
 
 /* ---- OpenBLAS */
@@ -217,35 +225,34 @@ static const struct {
 #undef OPENBLAS_AVX2
 };
 
-static void put_openblas(const struct cpu_profile *mask, json_object *o)
+static void put_openblas(const struct cpu_profile *mask, json_object *list)
 {
     for (size_t i = 0; i < ARRAY_LEN(openblas_cores); i++)
         if (format_has_all(mask, openblas_cores[i].needs, openblas_cores[i].need_count)) {
-            json_put_str(o, "OPENBLAS_CORETYPE", openblas_cores[i].core);
+            put_variable(list, "OPENBLAS_CORETYPE", openblas_cores[i].core);
             return;
         }
 }
 
 json_object *format_environment(const struct cpu_profile *pool_mask)
 {
-    json_object *o = json_object_new_object();
-    put_glibc(pool_mask, o);
-    put_openssl(pool_mask, o);
-    put_go(pool_mask, o);
-    put_java(pool_mask, o);
-    put_openblas(pool_mask, o);
-    return o;
+    json_object *list = json_object_new_array();
+    put_glibc(pool_mask, list);
+    put_openssl(pool_mask, list);
+    put_go(pool_mask, list);
+    put_java(pool_mask, list);
+    put_openblas(pool_mask, list);
+    return list;
 }
 
 int format_env(const struct cpu_profile *mask, FILE *out, struct error *err)
 {
     (void)err;
-    autojson *o = format_environment(mask);
+    autojson *list = format_environment(mask);
     /* no value holds a quote: they are made of the names above */
-    json_object_object_foreach(o, name, value)
-    {
-        (void)value;
-        fprintf(out, "export %s='%s'\n", name, json_str(o, name));
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        json_object *variable = json_array_item(list, i);
+        fprintf(out, "export %s='%s'\n", json_str(variable, "name"), json_str(variable, "value"));
     }
     return 0;
 }

@@ -56,7 +56,7 @@ int main(int argc, char **argv)
     AUTO(mask) mask = mask_new();
     for (int i = 2; i < argc; i++) {
         AUTO(cpu_report) report = NULL;
-        struct cpu_profile *profile = NULL; /* the mask borrows it until the end */
+        AUTO(cpu_profile) profile = NULL;
         if (read_report(argv[i], &report, &err) < 0 ||
             cpu_profile_from_report(report, &profile, &err) < 0)
             give_up(argv[i], &err);
