@@ -16,11 +16,12 @@
 #include "json.h"
 #include "verdict.h"
 
-#define DOOR_BODY_MAX (8UL * 1024 * 1024) /* an AdmissionReview of an UPDATE carries two objects \
-                                           */
-#define DOOR_NAME_BYTES    64             /* a broker's name and its NUL */
-#define DOOR_ENV_MAX       32             /* variables that a pool may ask for */
-#define DOOR_ENV_VALUE_MAX 16384          /* bytes of one value */
+#define DOOR_BODY_MAX                                                                   \
+    (8UL * 1024 * 1024)          /* an AdmissionReview of an UPDATE carries two objects \
+                                  */
+#define DOOR_NAME_BYTES    64    /* a broker's name and its NUL */
+#define DOOR_ENV_MAX       32    /* variables that a pool may ask for */
+#define DOOR_ENV_VALUE_MAX 16384 /* bytes of one value */
 
 enum door_subject_kind {
     DOOR_WORKLOAD, /* its need, wherever it is */

@@ -23,7 +23,7 @@ struct scanner {
 
 static int fault(struct scanner *s, const char *what)
 {
-    s->fault = what;
+    s->fault = s->at < s->length ? what : "the text ends too early";
     return -1;
 }
 
@@ -92,11 +92,9 @@ static int scan_string(struct scanner *s, struct door_json *ret)
     for (;;) {
         while (s->at < s->length && is_plain(s->text[s->at]))
             s->at++;
-        if (s->at == s->length)
-            return fault(s, "the text ends within a string");
-        if (s->text[s->at] == '"')
+        if (peek(s) == '"')
             break;
-        if (s->text[s->at] != '\\')
+        if (peek(s) != '\\')
             return fault(s, "control character in a string");
         s->at++;
         if (scan_escape(s) < 0)
@@ -218,7 +216,7 @@ static int scan_scalar(struct scanner *s)
     default:
         if (c == '-' || is_digit(c))
             return scan_number(s);
-        return fault(s, s->at == s->length ? "the text ends too early" : "expected a value");
+        return fault(s, "expected a value");
     }
 }
 
@@ -254,11 +252,8 @@ static int scan_after(struct scanner *s, bool *ret_more)
             s->at++;
             return in_object(s) ? scan_name(s) : 0;
         }
-        if (c != (in_object(s) ? '}' : ']')) {
-            if (s->at == s->length)
-                return fault(s, "the text ends too early");
+        if (c != (in_object(s) ? '}' : ']'))
             return fault(s, in_object(s) ? "expected ',' or '}'" : "expected ',' or ']'");
-        }
         s->depth--;
         s->at++;
     }
