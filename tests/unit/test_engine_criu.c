@@ -431,6 +431,9 @@ static void a_restore_that_fails_leaves_nothing(void **state)
     restore_with("exit 4", 5000, ERROR_FAILED, "the engine's restore ended with status 4");
     restore_with("exit 0", 5000, ERROR_NOT_FOUND, "pid"); /* no pidfile */
     restore_with("echo 1 > $(dirname $4)/pid; exit 0", 5000, ERROR_FAILED, "came back under");
+    /* It says that all is well and left the tree running. */
+    restore_with("sleep 97531 & echo $! > $(dirname $4)/pid; exit 0", 5000, ERROR_FAILED,
+                 "expected to be stopped");
     /* It hangs, with children of its own that ignore SIGTERM. */
     restore_with("trap '' TERM; setsid sleep 97531 & sleep 97531", 500, ERROR_TIMEOUT,
                  "did not end within 500 ms");

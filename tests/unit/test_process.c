@@ -173,18 +173,19 @@ static void does_not_take_a_traced_task_for_running(void **state)
     pid_t pid = spawn(nothing);
     wait_state(pid, 'S');
     assert_int_equal(ptrace(PTRACE_SEIZE, pid, NULL, NULL), 0);
+    const pid_t seized[] = {pid, 0};
+    assert_int_equal(process_continue(seized, NULL, 100, NULL), -1); /* it sleeps, and is held */
     assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
-    const pid_t pids[] = {pid, 0};
     struct error err = {0};
-    assert_int_equal(process_continue(pids, NULL, 100, &err), -1);
+    assert_int_equal(process_continue(seized, NULL, 100, &err), -1);
     assert_int_equal(err.kind, ERROR_FAILED);
     char expected[64];
     snprintf(expected, sizeof(expected), "traced by process %d", (int)getpid());
     assert_non_null(strstr(err.message, expected));
     assert_int_equal(process_tracer(pid), getpid());
     assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
-    assert_int_equal(process_continue(pids, NULL, 2000, NULL), 0);
+    assert_int_equal(process_continue(seized, NULL, 2000, NULL), 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
 }
