@@ -13,6 +13,7 @@
 #include "error.h"
 #include "json.h"
 
+/* clang-format off */
 /* Every reason code, once: docs/verdict.md, openapi.yaml and tests read this table.
  *     code                    wire name                  meaning for people */
 #define VERDICT_CODES(X)                                                                           \
@@ -36,6 +37,7 @@
     X(MIGRATION_RUNNING,      "migration_running",       "the workload is being moved already")    \
     X(WORKLOAD_NOT_RUNNING,   "workload_not_running",    "the workload does not run")              \
     X(NO_TARGET,              "no_target",               "no member of the pool can take the workload")
+/* clang-format on */
 
 enum verdict_code {
 #define X(code, name, meaning) VERDICT_##code,
@@ -49,13 +51,13 @@ enum verdict_severity { VERDICT_WARN, VERDICT_REJECT };
 struct verdict_reason {
     enum verdict_code code;
     enum verdict_severity severity;
-    int feature; /* enum cpu_feature_id, or -1 */
+    int feature;  /* enum cpu_feature_id, or -1 */
     bool has_bit; /* leaf, subleaf, reg, bit, source and target are meaningful */
     uint32_t leaf, subleaf;
-    unsigned reg, bit;          /* CPU_EAX.., 0..31 */
-    int64_t source, target;     /* the values that were compared */
-    enum cpu_effect effect;     /* CPU_EFFECT_NONE where no CPU effect follows */
-    char *message, *remedy;     /* owned; one sentence each; remedy may be NULL */
+    unsigned reg, bit;      /* CPU_EAX.., 0..31 */
+    int64_t source, target; /* the values that were compared */
+    enum cpu_effect effect; /* CPU_EFFECT_NONE where no CPU effect follows */
+    char *message, *remedy; /* owned; one sentence each; remedy may be NULL */
 };
 
 struct verdict {
@@ -75,8 +77,7 @@ void verdict_judge(const struct cpu_profile *need, const struct cpu_profile *tar
                    struct verdict *verdict);
 /* Adds a reason without a CPU bit (node silent, same node, …). `remedy` may be NULL. */
 void verdict_add(struct verdict *verdict, enum verdict_code code, enum verdict_severity severity,
-                 const char *remedy, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+                 const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* Puts rejects before warnings; call once before encoding. */
 void verdict_sort(struct verdict *verdict);
 /* {"verdict":…,"from":…,"to":…,"reasons":[…]}; `to` may be NULL. The caller owns the result. */

@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 #define AUTO(T) __attribute__((cleanup(T##_freep))) struct T *
-#define DEFINE_AUTO(T)                                                                             \
-    static inline void T##_freep(struct T **p)                                                     \
-    {                                                                                              \
-        int saved_errno = errno;                                                                   \
-        T##_free(*p);                                                                              \
-        errno = saved_errno;                                                                       \
+#define DEFINE_AUTO(T)                         \
+    static inline void T##_freep(struct T **p) \
+    {                                          \
+        int saved_errno = errno;               \
+        T##_free(*p);                          \
+        errno = saved_errno;                   \
     }
 
 static inline void cleanup_freep(void *p)
@@ -37,11 +37,11 @@ static inline void cleanup_closep(int *fd)
 #define autoclose __attribute__((cleanup(cleanup_closep)))
 
 /* The value of *p, which becomes NULL: the caller owns it now. */
-#define steal_ptr(p)                                                                               \
-    ({                                                                                             \
-        __typeof__(*(p)) stolen_ = *(p);                                                           \
-        *(p) = NULL;                                                                               \
-        stolen_;                                                                                   \
+#define steal_ptr(p)                     \
+    ({                                   \
+        __typeof__(*(p)) stolen_ = *(p); \
+        *(p) = NULL;                     \
+        stolen_;                         \
     })
 
 static inline int steal_fd(int *fd)

@@ -32,6 +32,5 @@ static int64_t test_now_ms(const struct clock *clock)
 
 struct clock clock_test(int64_t test_ms)
 {
-    return (struct clock){
-        .unix_ms = test_now_ms, .monotonic_ms = test_now_ms, .test_ms = test_ms};
+    return (struct clock){.unix_ms = test_now_ms, .monotonic_ms = test_now_ms, .test_ms = test_ms};
 }

@@ -7,9 +7,9 @@
 #include "cleanup.h"
 #include "error.h"
 
-#define SHA256_BYTES      32
-#define SHA256_HEX_BYTES  65 /* 64 digits and the NUL */
-#define SECRET_HEX_BYTES  65 /* 256 random bits in hex and the NUL */
+#define SHA256_BYTES     32
+#define SHA256_HEX_BYTES 65 /* 64 digits and the NUL */
+#define SECRET_HEX_BYTES 65 /* 256 random bits in hex and the NUL */
 
 struct sha256; /* a running hash; one thread */
 

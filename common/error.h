@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+/* clang-format off */
 /*     kind             code on the wire      HTTP exit */
 #define ERROR_KINDS(X)                                                                             \
     X(NONE,            "none",               200, 0)                                               \
@@ -24,6 +25,7 @@
     X(UNREACHABLE,     "unreachable",        503, 3)                                               \
     X(TIMEOUT,         "timeout",            504, 6)                                               \
     X(FAILED,          "failed",             500, 6)
+/* clang-format on */
 
 enum error_kind {
 #define X(kind, code, http, exit) ERROR_##kind,

@@ -15,9 +15,9 @@
 #include "cleanup.h"
 #include "error.h"
 
-#define JSON_DEPTH_MAX     32
-#define JSON_INTEGER_MAX   9007199254740991LL /* 2^53-1 */
-#define JSON_STRING_MAX    65536              /* bytes of one string member */
+#define JSON_DEPTH_MAX   32
+#define JSON_INTEGER_MAX 9007199254740991LL /* 2^53-1 */
+#define JSON_STRING_MAX  65536              /* bytes of one string member */
 
 static inline void json_freep(json_object **o)
 {
@@ -28,13 +28,13 @@ static inline void json_freep(json_object **o)
 #define autojson __attribute__((cleanup(json_freep))) json_object
 
 enum json_type_wanted {
-    JSON_STR,  /* char *, owned; NULL when absent or null */
-    JSON_BOOL, /* bool */
-    JSON_U32,  /* uint32_t */
-    JSON_U64,  /* uint64_t, at most 2^53-1 */
-    JSON_I64,  /* int64_t, within +-(2^53-1) */
+    JSON_STR,   /* char *, owned; NULL when absent or null */
+    JSON_BOOL,  /* bool */
+    JSON_U32,   /* uint32_t */
+    JSON_U64,   /* uint64_t, at most 2^53-1 */
+    JSON_I64,   /* int64_t, within +-(2^53-1) */
     JSON_HEX64, /* uint64_t, as a string "0x…" */
-    JSON_ANY,  /* json_object *, owned (a reference of its own) */
+    JSON_ANY,   /* json_object *, owned (a reference of its own) */
 };
 
 enum { JSON_REQUIRED = 1 };
@@ -46,10 +46,10 @@ struct json_field {
     size_t offset;
 };
 
-#define JSON_FIELD(type_, member_, kind_, flags_)                                                  \
-    {                                                                                              \
-        .name = #member_, .type = (kind_), .flags = (flags_),                                      \
-        .offset = offsetof(struct type_, member_)                                                  \
+#define JSON_FIELD(type_, member_, kind_, flags_)             \
+    {                                                         \
+        .name = #member_, .type = (kind_), .flags = (flags_), \
+        .offset = offsetof(struct type_, member_)             \
     }
 
 /* Parses exactly one JSON text of `length` bytes: UTF-8 checked, depth-limited, no trailing
@@ -77,8 +77,7 @@ int json_get_i64(const char *what, json_object *o, const char *name, int64_t *re
                  struct error *err);
 int json_opt_i64(const char *what, json_object *o, const char *name, int64_t *ret,
                  struct error *err);
-int json_opt_bool(const char *what, json_object *o, const char *name, bool *ret,
-                  struct error *err);
+int json_opt_bool(const char *what, json_object *o, const char *name, bool *ret, struct error *err);
 int json_get_array(const char *what, json_object *o, const char *name, size_t max_items,
                    json_object **ret, struct error *err);
 int json_get_object(const char *what, json_object *o, const char *name, json_object **ret,

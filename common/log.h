@@ -36,7 +36,7 @@ struct log_field {
 void log_write(enum log_level level, const char *message, const struct log_field *fields);
 
 /* log_info("node registered", LOG_STR("node", name), LOG_INT("cpus", n)); */
-#define log_at(level, message, ...)                                                                \
+#define log_at(level, message, ...) \
     log_write((level), (message), (const struct log_field[]){__VA_ARGS__ __VA_OPT__(, ){0}})
 #define log_debug(message, ...) log_at(LOG_DEBUG, message __VA_OPT__(, ) __VA_ARGS__)
 #define log_info(message, ...)  log_at(LOG_INFO, message __VA_OPT__(, ) __VA_ARGS__)

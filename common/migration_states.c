@@ -11,7 +11,7 @@ static const struct {
     bool final;
     enum migration_action target, source;
 } states[] = {
-#define X(state, name, final, target, source)                                                      \
+#define X(state, name, final, target, source) \
     {name, final, MIGRATION_DO_##target, MIGRATION_DO_##source},
     MIGRATION_STATES(X)
 #undef X

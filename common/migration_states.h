@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 
+/* clang-format off */
 /*     state          wire name       final  what the target does   what the source does */
 #define MIGRATION_STATES(X)                                                                        \
     X(PREPARING,    "preparing",    false, PREPARE,               HOLD)                            \
@@ -25,22 +26,24 @@
     X(DONE,         "done",         true,  NOTHING,               NOTHING)                         \
     X(FAILED,       "failed",       true,  DISCARD,               NOTHING)                         \
     X(CANCELLED,    "cancelled",    true,  DISCARD,               NOTHING)
+/* clang-format on */
 /* In COMMITTING the source is given HOLD until the target has reported RUNNING. In FAILED and
  * CANCELLED the target keeps the assignment until it has reported DISCARDED. */
 
-#define MIGRATION_MOVES(X)                                                                         \
-    X(PREPARING, DUMPING)                                                                          \
-    X(PREPARING, ABORTING)                                                                         \
-    X(DUMPING, TRANSFERRING)                                                                       \
-    X(DUMPING, ABORTING)                                                                           \
-    X(TRANSFERRING, RESTORING)                                                                     \
-    X(TRANSFERRING, ABORTING)                                                                      \
-    X(RESTORING, COMMITTING)                                                                       \
-    X(RESTORING, ABORTING)                                                                         \
-    X(COMMITTING, DONE)                                                                            \
-    X(ABORTING, FAILED)                                                                            \
+#define MIGRATION_MOVES(X)     \
+    X(PREPARING, DUMPING)      \
+    X(PREPARING, ABORTING)     \
+    X(DUMPING, TRANSFERRING)   \
+    X(DUMPING, ABORTING)       \
+    X(TRANSFERRING, RESTORING) \
+    X(TRANSFERRING, ABORTING)  \
+    X(RESTORING, COMMITTING)   \
+    X(RESTORING, ABORTING)     \
+    X(COMMITTING, DONE)        \
+    X(ABORTING, FAILED)        \
     X(ABORTING, CANCELLED)
 
+/* clang-format off */
 /* What an assignment asks of an agent. */
 #define MIGRATION_ACTIONS(X)                                                                       \
     X(NOTHING, "nothing") /* the assignment is over */                                             \
@@ -53,9 +56,11 @@
     X(KILL,    "kill")    /* source: kill the stopped copy, remove image and folder */             \
     X(RESUME,  "resume")  /* source: let the tasks run again, prove it, remove the image */        \
     X(DISCARD, "discard") /* target: remove everything that this migration made */
+/* clang-format on */
 
 /* What an agent reports of its own part; `party` says who may. Each is durable in the agent's
  * journal before it is reported, and reporting one twice is harmless. */
+/* clang-format off */
 /*     state       wire name     party */
 #define MIGRATION_REPORTS(X)                                                                       \
     X(NONE,      "none",       BOTH)                                                               \
@@ -70,6 +75,7 @@
     X(DISCARDED, "discarded",  TARGET)                                                             \
     X(PROGRESS,  "progress",   BOTH) /* bytes so far; changes no state */                          \
     X(FAILURE,   "failure",    BOTH) /* this part cannot be done; `error` says why */
+/* clang-format on */
 
 enum migration_state {
 #define X(state, name, final, target, source) MIGRATION_##state,
@@ -85,8 +91,11 @@ enum migration_action {
         MIGRATION_ACTION_COUNT
 };
 
-enum migration_party { MIGRATION_PARTY_TARGET = 1, MIGRATION_PARTY_SOURCE = 2,
-                       MIGRATION_PARTY_BOTH = 3 };
+enum migration_party {
+    MIGRATION_PARTY_TARGET = 1,
+    MIGRATION_PARTY_SOURCE = 2,
+    MIGRATION_PARTY_BOTH = 3
+};
 
 enum migration_report {
 #define X(report, name, party) MIGRATION_REPORT_##report,

@@ -36,15 +36,15 @@ static const struct {
   /* environment: none, null, empty; both kinds of container; sidecars */
     {SINGLE,                                                                                "{\"containers\":[{\"name\":\"c\"}]}",
      "{\"containers\":[{\"name\":\"c\",\"env\":[" ENV
-     "]}]," AFFINITY("{\"matchFields\":[" IN("metadata.name",                                                                                                                                                                                                                              "\"node-a\"") "]}") "}"},
+     "]}]," AFFINITY("{\"matchFields\":[" IN("metadata.name","\"node-a\"") "]}") "}"},
     {W2,
      "{\"initContainers\":[{\"name\":\"i\",\"env\":null},{\"name\":\"s\",\"restartPolicy\":"
      "\"Always\","
-     "\"env\":[]}],\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"X\",\"value\":\"1\"}]}]}",                                                                                                                                                     "{\"initContainers\":[{\"name\":\"i\",\"env\":[" ENV
+     "\"env\":[]}],\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"X\",\"value\":\"1\"}]}]}",                                                                                                                         "{\"initContainers\":[{\"name\":\"i\",\"env\":[" ENV
      "]},{\"name\":\"s\",\"restartPolicy\":\"Always\","
      "\"env\":[" ENV
      "]}],\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"X\",\"value\":\"1\"}," ENV
-     "]}]," AFFINITY("{\"matchFields\":[" IN("metadata.name",                                                                                                                                                                                         "\"node-a\"") "]}") "}"},
+     "]}]," AFFINITY("{\"matchFields\":[" IN("metadata.name","\"node-a\"") "]}") "}"},
  /* what is there is merged, in the last of several */
     {SINGLE,
      "{\"nodeName\":\"node-a\",\"containers\":[{\"name\":\"c\",\"env\":[{\"name\":\"GLIBC_"
@@ -57,58 +57,58 @@ static const struct {
      "\"value\":\"glibc.malloc.check=1\"},{\"name\":\"GLIBC_TUNABLES\",\"value\":"
      "\"glibc.cpu.hwcaps=-ERMS,-AVX512F,-AVX512DQ\"}," GODEBUG "," JAVA "," OPENSSL "]}]}"                                                           },
  /* nothing but affinity */
-    {PLAIN, "{\"containers\":[]}",                                                                  "{\"containers\":[]," AFFINITY(LABELS) "}"                                                                                                                            },
-    {PLAIN,                                           "{}",                                           "{" AFFINITY(LABELS) "}"                                    },
-    {PLAIN,                                                             "{\"affinity\":null}",                                                                                    "{" AFFINITY(LABELS) "}"                                                                                                                                                                     },
-    {PLAIN,                                                             "{\"affinity\":{}}",                                           "{" AFFINITY(LABELS) "}"},
+    {PLAIN, "{\"containers\":[]}",                                      "{\"containers\":[]," AFFINITY(LABELS) "}"},
+    {PLAIN,                                           "{}",                                           "{" AFFINITY(LABELS) "}"                                                                },
+    {PLAIN,                                                             "{\"affinity\":null}",                                                        "{" AFFINITY(LABELS) "}"},
+    {PLAIN,                                                             "{\"affinity\":{}}",                                           "{" AFFINITY(LABELS) "}"                                                   },
     {PLAIN,                                                             "{\"affinity\":{\"podAffinity\":{}}}",
      "{\"affinity\":{\"podAffinity\":{},\"nodeAffinity\":{" REQUIRED
-     ":{\"nodeSelectorTerms\":[" LABELS "]}}}}"                                                                                                                                                                                                              },
+     ":{\"nodeSelectorTerms\":[" LABELS "]}}}}"},
     {PLAIN,
-     "{\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[]}}}",                                                                                                             "{\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[]"
-     "," REQUIRED ":{\"nodeSelectorTerms\":[" LABELS "]}}}}"                    },
-    {LABELED,                                                                                      "{}", "{" AFFINITY("{\"matchExpressions\":[" IN("example.com/node",                                                                                                                                                                                                        TWO) "]}") "}"},
+     "{\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[]}}}",                                                                                 "{\"affinity\":{\"nodeAffinity\":{\"preferredDuringSchedulingIgnoredDuringExecution\":[]"
+     "," REQUIRED ":{\"nodeSelectorTerms\":[" LABELS "]}}}}"                                                                            },
+    {LABELED,                          "{}",                                                               "{" AFFINITY("{\"matchExpressions\":[" IN("example.com/node",TWO) "]}") "}"},
  /* into every term, and into no empty one */
     {PLAIN,
-     "{" AFFINITY("{\"matchExpressions\":[" IN("zone",                                                                                                         "\"z\"") "]},{\"matchFields\":[" IN(
-         "metadata.name","\"node-a\"") "]}") "}",
+     "{" AFFINITY("{\"matchExpressions\":[" IN("zone","\"z\"") "]},{\"matchFields\":[" IN(
+         "metadata.name",      "\"node-a\"") "]}") "}",
      "{" AFFINITY(
          "{\"matchExpressions\":[" IN("zone", "\"z\"") "," IN(HOST, TWO) "]},{\"matchFields\":[" IN(
              "metadata.name", "\"node-a\"") "],\"matchExpressions\":[" IN(HOST, TWO) "]}") "}"},
-    {PLAIN,                                                                                 "{" AFFINITY("{},null,{\"matchExpressions\":[" IN("zone",                                                                                            "\"z\"") "]}") "}",
+    {PLAIN,                                      "{" AFFINITY("{},null,{\"matchExpressions\":[" IN("zone",                                                    "\"z\"") "]}") "}",
      "{" AFFINITY(
          "{},null,{\"matchExpressions\":[" IN("zone", "\"z\"") "," IN(HOST, TWO) "]}") "}"},
     {SINGLE,
-     "{\"containers\":null," AFFINITY("{\"matchExpressions\":[" IN("zone",                                                                                                                                        "\"z\"") "]}") "}",
+     "{\"containers\":null," AFFINITY("{\"matchExpressions\":[" IN("zone",                                                                           "\"z\"") "]}") "}",
      "{\"containers\":null," AFFINITY("{\"matchExpressions\":[" IN(
          "zone", "\"z\"") "],\"matchFields\":[" IN("metadata.name", "\"node-a\"") "]}") "}"},
  /* an affinity without terms is no valid one, and is left to the API server to say */
-    {PLAIN,                                                                       "{" AFFINITY("") "}",                                                                                                          NULL                                                                                                                                                                                                                                                             },
-    {PLAIN,                                                                   "{\"affinity\":{\"nodeAffinity\":{" REQUIRED ":{}}}}",                                                                                                                                                 NULL                                                                                                                                                                                                               },
+    {PLAIN,                                                                                     "{" AFFINITY("") "}",                                                                                                                      NULL},
+    {PLAIN,                                       "{\"affinity\":{\"nodeAffinity\":{" REQUIRED ":{}}}}",                                                        NULL},
  /* bound: no affinity */
-    {PLAIN,                                                                                     "{\"nodeName\":\"node-a\"}",                                                                                            NULL                                                                                                                                                                                                                },
-    {PLAIN,                                                                            "{\"nodeName\":\"\"}",                                                        "{\"nodeName\":\"\"," AFFINITY(LABELS) "}"                                                                                                                                                                                              },
+    {PLAIN,                                                                                "{\"nodeName\":\"node-a\"}",                                                         NULL},
+    {PLAIN,                                    "{\"nodeName\":\"\"}",                                                  "{\"nodeName\":\"\"," AFFINITY(LABELS) "}"},
  /* done already */
-    {PLAIN,                                                                                 "{" AFFINITY(LABELS) "}",                           NULL                                                                    },
-    {PLAIN,                                                                                 "{" AFFINITY(LABELS "," LABELS) "}",                                   NULL},
+    {PLAIN,"{" AFFINITY(LABELS) "}",NULL},
+    {PLAIN,"{" AFFINITY(LABELS "," LABELS) "}",NULL},
  /* nearly, but not that */
-    {PLAIN,                                                                                 "{" AFFINITY("{\"matchExpressions\":[" IN(HOST,                                                  "\"node-a\"") "]}") "}",
+    {PLAIN,"{" AFFINITY("{\"matchExpressions\":[" IN(HOST,"\"node-a\"") "]}") "}",
      "{" AFFINITY("{\"matchExpressions\":[" IN(HOST, "\"node-a\"") "," IN(HOST, TWO) "]}") "}"},
-    {PLAIN,                                                                                 "{" AFFINITY("{\"matchExpressions\":[" IN(HOST,                                          TWO ",\"node-c\"") "]}") "}",
+    {PLAIN,                             "{" AFFINITY("{\"matchExpressions\":[" IN(HOST,TWO ",\"node-c\"") "]}") "}",
      "{" AFFINITY(
          "{\"matchExpressions\":[" IN(HOST, TWO ",\"node-c\"") "," IN(HOST, TWO) "]}") "}"},
     {PLAIN,
      "{" AFFINITY("{\"matchExpressions\":[{\"key\":\"" HOST
                   "\",\"operator\":\"NotIn\",\"values\":[" TWO "]}]}") "}",
      "{" AFFINITY("{\"matchExpressions\":[{\"key\":\"" HOST
-                  "\",\"operator\":\"NotIn\",\"values\":[" TWO "]}," IN(HOST,                                                                                                                                      TWO) "]}") "}"},
+                  "\",\"operator\":\"NotIn\",\"values\":[" TWO "]}," IN(HOST,                                                                                                                                 TWO) "]}") "}"},
  /* names that can be no node of Kubernetes are left out; one that remains goes by its name */
-    {"{\"cpubroker.dev/pool\":\"names\"}",                                                                                 "{\"containers\":[]}",
+    {"{\"cpubroker.dev/pool\":\"names\"}",                                                         "{\"containers\":[]}",
      "{\"containers\":[]," AFFINITY(
-         "{\"matchExpressions\":[" IN(HOST,                                                                                                                   "\"Node_Upper\",\"node-a\"") "]}") "}"},
+         "{\"matchExpressions\":[" IN(HOST,"\"Node_Upper\",\"node-a\"") "]}") "}"},
  /* a static pod's picture must not change */
     {"{\"cpubroker.dev/pool\":\"default\",\"kubernetes.io/config.mirror\":\"x\"}",
-     "{\"containers\":[{\"name\":\"c\"}]}",                                                                                                               NULL                                                                     },
+     "{\"containers\":[{\"name\":\"c\"}]}",                                                                                                                        NULL},
 };
 
 /* The pod after the patch of `r`, which may be none. */
