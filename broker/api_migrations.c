@@ -146,7 +146,7 @@ static ssize_t stream_next(void *p, char *buffer, size_t max)
     bool finished = true; /* also when it is gone */
     if (stream->length)
         return send_text(stream, buffer, max);
-    /* Whether it is over comes first: no event is written after that one is. */
+    /* Whether it is over comes first: the event that ends it is then among those found. */
     if (store_migrations(stream->store, STORE_MIGRATIONS_BY_ID, stream->id, 1, look_finished,
                          &finished, NULL) < 0 ||
         store_events(stream->store, stream->id, stream->after, EVENTS_AT_A_TIME, add_event, stream,

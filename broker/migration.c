@@ -363,7 +363,8 @@ static int take_report(struct migrations *migrations, struct move *move, enum mi
 /* A settled migration: a party that did not hear the answer may say its last
  * word again. */
 struct settled {
-    bool found, party;
+    bool found;
+    enum migration_party party;
     const char *node;
 };
 
@@ -372,12 +373,15 @@ static int look_settled(void *ctx, const struct store_migration *row, struct err
     (void)err;
     struct settled *settled = ctx;
     settled->found = true;
-    settled->party = strcmp(row->from, settled->node) == 0 || strcmp(row->to, settled->node) == 0;
+    if (strcmp(row->from, settled->node) == 0)
+        settled->party = MIGRATION_PARTY_SOURCE;
+    else if (strcmp(row->to, settled->node) == 0)
+        settled->party = MIGRATION_PARTY_TARGET;
     return 0;
 }
 
 static int report_settled(struct migrations *migrations, const char *id, const char *node,
-                          struct error *err)
+                          enum migration_report report, struct error *err)
 {
     struct settled settled = {.node = node};
     if (store_migrations(migrations->model->store, STORE_MIGRATIONS_BY_ID, id, 1, look_settled,
@@ -385,9 +389,12 @@ static int report_settled(struct migrations *migrations, const char *id, const c
         return -1;
     if (!settled.found)
         return error_set(err, ERROR_NOT_FOUND, "no migration '%s'", id);
-    return settled.party
-               ? 0
-               : error_set(err, ERROR_FORBIDDEN, "node '%s' is no party to migration %s", node, id);
+    if (!settled.party)
+        return error_set(err, ERROR_FORBIDDEN, "node '%s' is no party to migration %s", node, id);
+    if (!migration_report_fits(report, settled.party))
+        return error_set(err, ERROR_INVALID, "migration %s: '%s' is the other party's to report",
+                         id, migration_report_name(report));
+    return 0;
 }
 
 static json_object *assignment_for(struct migrations *migrations, const char *id,
@@ -414,7 +421,7 @@ int migrations_report(struct migrations *migrations, const char *id, const char 
     WRITER(migrations->model);
     struct move *move = sorted_find(&migrations->model->moves, id);
     if (!move)
-        return report_settled(migrations, id, node, err);
+        return report_settled(migrations, id, node, said->report, err);
     enum migration_party party = party_of(move, node);
     if (!party)
         return error_set(err, ERROR_FORBIDDEN, "node '%s' is no party to migration %s", node, id);

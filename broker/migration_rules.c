@@ -2,36 +2,39 @@
 /* migration_rules.c - what a report means in each state: one table, no I/O. */
 #include "migration.h"
 
-/* A report that is not here is refused in that state, unless it repeats what
- * was said before. state         report     leads to (the same state: it is
- * noted) */
-#define RULES(X)                                                                     \
-    X(PREPARING, PREPARED, DUMPING)                                                  \
-    X(DUMPING, DUMPED, TRANSFERRING)                                                 \
-    X(TRANSFERRING, SENT, TRANSFERRING)                                              \
-    X(TRANSFERRING, RECEIVED, RESTORING)                                             \
-    X(RESTORING, SENT, RESTORING)                                                    \
-    X(RESTORING, RESTORED, COMMITTING)                                               \
-    X(COMMITTING, SENT, COMMITTING)                                                  \
-    X(COMMITTING, RUNNING, COMMITTING)                                               \
-    X(COMMITTING, KILLED, DONE) /* once the target has said RUNNING */               \
-    X(ABORTING, SENT, ABORTING)                                                      \
-    X(ABORTING, RESUMED, FAILED) /* or CANCELLED */                                  \
-    X(ABORTING, DISCARDED, ABORTING)                                                 \
-    X(FAILED, DISCARDED, FAILED)                                                     \
-    X(CANCELLED, DISCARDED, CANCELLED)                                               \
-    X(PREPARING, FAILURE, ABORTING)                                                  \
-    X(DUMPING, FAILURE, ABORTING)                                                    \
-    X(TRANSFERRING, FAILURE, ABORTING)                                               \
-    X(RESTORING, FAILURE, ABORTING)                                                  \
-    X(COMMITTING, FAILURE, COMMITTING) /* there is no way back: it is tried again */ \
-    X(ABORTING, FAILURE, ABORTING)                                                   \
-    X(PREPARING, PROGRESS, PREPARING)                                                \
-    X(DUMPING, PROGRESS, DUMPING)                                                    \
-    X(TRANSFERRING, PROGRESS, TRANSFERRING)                                          \
-    X(RESTORING, PROGRESS, RESTORING)                                                \
-    X(COMMITTING, PROGRESS, COMMITTING)                                              \
-    X(ABORTING, PROGRESS, ABORTING)
+/* A report that is not here is refused in that state, unless it repeats what was said before.
+ *    state         report     leads to; the same state: it is noted */
+/* clang-format off */
+#define RULES(X)                                                                                   \
+    X(PREPARING,    PREPARED,  DUMPING)                                                            \
+    X(DUMPING,      DUMPED,    TRANSFERRING)                                                       \
+    X(TRANSFERRING, SENT,      TRANSFERRING)                                                       \
+    X(TRANSFERRING, RECEIVED,  RESTORING)                                                          \
+    X(RESTORING,    SENT,      RESTORING)                                                          \
+    X(RESTORING,    RESTORED,  COMMITTING)                                                         \
+    X(COMMITTING,   SENT,      COMMITTING)                                                         \
+    X(COMMITTING,   RUNNING,   COMMITTING)                                                         \
+    X(COMMITTING,   KILLED,    DONE)          /* once the target has said RUNNING */               \
+    X(ABORTING,     SENT,      ABORTING)                                                           \
+    X(ABORTING,     RESUMED,   FAILED)        /* or CANCELLED */                                   \
+    X(ABORTING,     DISCARDED, ABORTING)                                                           \
+    X(FAILED,       RESUMED,   FAILED)        /* the workload had exited, which ended the move */  \
+    X(FAILED,       DISCARDED, FAILED)                                                             \
+    X(CANCELLED,    RESUMED,   CANCELLED)                                                          \
+    X(CANCELLED,    DISCARDED, CANCELLED)                                                          \
+    X(PREPARING,    FAILURE,   ABORTING)                                                           \
+    X(DUMPING,      FAILURE,   ABORTING)                                                           \
+    X(TRANSFERRING, FAILURE,   ABORTING)                                                           \
+    X(RESTORING,    FAILURE,   ABORTING)                                                           \
+    X(COMMITTING,   FAILURE,   COMMITTING)    /* there is no way back: it is tried again */        \
+    X(ABORTING,     FAILURE,   ABORTING)                                                           \
+    X(PREPARING,    PROGRESS,  PREPARING)                                                          \
+    X(DUMPING,      PROGRESS,  DUMPING)                                                            \
+    X(TRANSFERRING, PROGRESS,  TRANSFERRING)                                                       \
+    X(RESTORING,    PROGRESS,  RESTORING)                                                          \
+    X(COMMITTING,   PROGRESS,  COMMITTING)                                                         \
+    X(ABORTING,     PROGRESS,  ABORTING)
+/* clang-format on */
 
 static const struct {
     enum migration_state state;

@@ -173,11 +173,6 @@ void store_free(struct store *store)
     free(store);
 }
 
-bool store_healthy(const struct store *store)
-{
-    return store->healthy;
-}
-
 static int bind(sqlite3_stmt *stmt, const struct store_value *values, size_t count)
 {
     int code = SQLITE_OK;
@@ -260,6 +255,19 @@ void store_rollback(struct store *store)
         store_run(store, SQL_ROLLBACK, NULL, 0, NULL);
     store->in_transaction = false;
     pthread_mutex_unlock(&store->lock);
+}
+
+bool store_healthy(struct store *store)
+{
+    if (store->healthy)
+        return true;
+    if (store_begin(store, NULL) < 0)
+        return false;
+    if (store_run(store, SQL_PROBE, NULL, 0, NULL) < 0) {
+        store_rollback(store);
+        return false;
+    }
+    return store_commit(store, NULL) == 0;
 }
 
 const char *store_column_text(sqlite3_stmt *stmt, int column)

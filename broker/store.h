@@ -22,8 +22,8 @@ struct store;
 int store_open(const char *path, struct store **ret, struct error *err);
 void store_free(struct store *store); /* NULL is fine */
 DEFINE_AUTO(store)
-/* Whether the last write reached the disk. */
-bool store_healthy(const struct store *store);
+/* Whether the last write reached the disk. When it did not, another is tried. */
+bool store_healthy(struct store *store);
 /* The newest schema that this program knows. */
 int store_schema_version(void);
 

@@ -99,7 +99,8 @@
 #define CONTROL_SQL(X)          \
     X(BEGIN, "BEGIN IMMEDIATE") \
     X(COMMIT, "COMMIT")         \
-    X(ROLLBACK, "ROLLBACK")
+    X(ROLLBACK, "ROLLBACK")     \
+    X(PROBE, "UPDATE pool SET created_at_ms = created_at_ms WHERE name = 'default'")
 
 #define STORE_SQL(X) CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X)
 
