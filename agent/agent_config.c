@@ -69,33 +69,12 @@ const struct config_key agent_config_keys[] = {
 static int default_node(struct agent_config *config, struct error *err)
 {
     char name[256] = "";
-    if (config->node && *config->node)
+    if (config->node)
         return 0;
     if (gethostname(name, sizeof(name) - 1) < 0)
         return error_errno(err, ERROR_FAILED, "the host's name is not known; set `node`");
     free(config->node);
     config->node = xstrdup(name);
-    return 0;
-}
-
-/* "" means "not set", as in the sample file. */
-static void drop_empty(struct agent_config *config)
-{
-    for (const struct config_key *key = agent_config_keys; key->name; key++) {
-        char **at = (char **)(void *)((char *)config + key->offset);
-        if (key->type == CONFIG_STR && *at && !**at) {
-            free(*at);
-            *at = NULL;
-        }
-    }
-}
-
-static int check_needed(const struct agent_config *config, struct error *err)
-{
-    for (const struct config_key *key = agent_config_keys; key->name; key++)
-        if (key->type == CONFIG_STR && key->fallback &&
-            !*(char *const *)(const void *)((const char *)config + key->offset))
-            return error_set(err, ERROR_INVALID, "%s: may not be empty (%s)", key->name, key->help);
     return 0;
 }
 
@@ -179,8 +158,6 @@ static int check_url(const struct agent_config *config, struct error *err)
 static int check(const struct agent_config *config, struct error *err)
 {
     enum log_level level;
-    if (check_needed(config, err) < 0)
-        return -1;
     if (name_check("node", config->node, err) < 0)
         return error_wrap(err, "node");
     if (name_check("pool", config->pool, err) < 0)
@@ -234,7 +211,6 @@ int agent_config_load(const char *path, struct agent_config *ret, struct error *
 {
     if (config_load(path, agent_config_keys, ret, err) < 0)
         return -1;
-    drop_empty(ret);
     int rc = default_node(ret, err);
     if (rc == 0 && !ret->cgroup_parent)
         ret->cgroup_parent = xasprintf("cpubroker/%s", ret->node);

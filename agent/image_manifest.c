@@ -30,13 +30,8 @@ void image_manifest_free(struct image_manifest *manifest)
 
 void image_manifest_set_stopped(struct image_manifest *manifest, const pid_t *pids)
 {
-    size_t count = 0;
-    while (pids && pids[count])
-        count++;
     free(manifest->stopped_pids);
-    manifest->stopped_pids = xcalloc(count + 1, sizeof(pid_t));
-    if (count)
-        memcpy(manifest->stopped_pids, pids, count * sizeof(pid_t));
+    manifest->stopped_pids = pids_copy(pids);
 }
 
 void image_manifest_add(struct image_manifest *manifest, const char *name, uint64_t bytes,
@@ -49,6 +44,17 @@ void image_manifest_add(struct image_manifest *manifest, const char *name, uint6
     struct image_file *file = &manifest->files[manifest->file_count++];
     *file = (struct image_file){.name = xstrdup(name), .bytes = bytes};
     memcpy(file->sha256, sha256, sizeof(file->sha256));
+}
+
+pid_t *pids_copy(const pid_t *pids)
+{
+    size_t count = 0;
+    while (pids && pids[count])
+        count++;
+    pid_t *copy = xcalloc(count + 1, sizeof(*copy));
+    if (count)
+        memcpy(copy, pids, count * sizeof(*copy));
+    return copy;
 }
 
 json_object *pids_to_json(const pid_t *pids)
@@ -169,7 +175,7 @@ int image_manifest_match(const struct image_manifest *sent, const struct image_m
         if (a->bytes != b->bytes)
             return error_set(err, ERROR_INVALID, "'%.200s' has %llu bytes, the manifest says %llu",
                              b->name, (unsigned long long)b->bytes, (unsigned long long)a->bytes);
-        if (strcmp(a->sha256, b->sha256) != 0)
+        if (*b->sha256 && strcmp(a->sha256, b->sha256) != 0)
             return error_set(err, ERROR_INVALID,
                              "the SHA-256 of '%.200s' differs from the manifest's: it was altered "
                              "on its way",

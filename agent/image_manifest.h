@@ -19,7 +19,7 @@
 struct image_file {
     char *name; /* owned; as in the stream, "image/pages-1.img" */
     uint64_t bytes;
-    char sha256[SHA256_HEX_BYTES];
+    char sha256[SHA256_HEX_BYTES]; /* "" in what arrived: it is compared later */
 };
 
 struct image_manifest {
@@ -46,7 +46,8 @@ int image_manifest_parse(json_object *json, struct image_manifest **ret, struct 
 int image_manifest_match(const struct image_manifest *sent, const struct image_manifest *got,
                          struct error *err);
 
-/* Lists of pids: 0-terminated arrays from and to JSON. */
+/* Lists of pids: 0-terminated arrays, copied, from and to JSON. */
+pid_t *pids_copy(const pid_t *pids);          /* NULL gives an empty list; owned by the caller */
 json_object *pids_to_json(const pid_t *pids); /* NULL gives [] */
 int pids_from_json(const char *what, json_object *object, const char *name, pid_t **ret,
                    struct error *err);

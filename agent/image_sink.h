@@ -7,6 +7,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ struct image_sink_config {
     const char *image_dir;  /* exists and is empty; images are written here, 0600 */
     const char *folder_dir; /* exists and is empty; "folder" with owner, mode and time */
     const char *workload;   /* the manifest must name it */
+    bool pages_later;       /* files of memory pages are not hashed here but by image_check */
     uint64_t max_bytes;     /* of all files, holes counted as bytes */
     uint64_t slack_bytes;   /* room to leave on either filesystem; 0: IMAGE_ROOM_SLACK_BYTES */
     _Atomic uint64_t *received_bytes; /* counts up; may be NULL */

@@ -140,7 +140,13 @@ static ssize_t next_bytes(struct stream *stream, int fd, uint64_t at, uint64_t s
 static int send_content(struct stream *stream, int fd, const struct image_entry *entry,
                         struct error *err)
 {
-    AUTO(sha256) hash = sha256_new();
+    /* Of pages that were hashed while they were written only the rest is left to hash. */
+    uint64_t hashed = 0;
+    AUTO(sha256) hash = image_follow_take(stream->job->follow, entry->name, &hashed);
+    if (hashed > entry->size)
+        return error_set(err, ERROR_FAILED, "'%s' became shorter after the dump", entry->name);
+    if (!hash)
+        hash = sha256_new();
     size_t extent = 0;
     for (uint64_t at = 0; at < entry->size;) {
         ssize_t n =
@@ -152,7 +158,10 @@ static int send_content(struct stream *stream, int fd, const struct image_entry 
         if (n == 0)
             return error_set(err, ERROR_FAILED, "'%s' became shorter while it was sent",
                              entry->name);
-        sha256_update(hash, stream->buffer, (size_t)n);
+        if (at + (uint64_t)n > hashed) {
+            size_t skip = hashed > at ? (size_t)(hashed - at) : 0;
+            sha256_update(hash, stream->buffer + skip, (size_t)n - skip);
+        }
         if (image_writer_data(stream->writer, stream->buffer, (size_t)n, err) < 0)
             return -1;
         at += (uint64_t)n;

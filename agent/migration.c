@@ -51,6 +51,8 @@ static void migration_free(struct migration *m)
     journal_done(&m->journal);
     assignment_done(&m->answered);
     assignment_done(&m->polled);
+    image_follow_free(m->follow);
+    image_manifest_free(m->manifest);
     free(m->log_dir);
     free(m->id);
     free(m);

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "image_pages.h"
 #include "image_sink.h"
 #include "journal.h"
 #include "migration.h"
@@ -20,9 +21,11 @@ struct migration {
     char *id;               /* owned */
     struct migration *next; /* in the list */
 
-    struct journal journal; /* whose `acting` it is */
-    unsigned report_serial; /* counts the reports set, whose `acting` it is */
-    char *log_dir;          /* owned; <state_dir>/logs/<id> */
+    struct journal journal;          /* whose `acting` it is */
+    unsigned report_serial;          /* counts the reports set, whose `acting` it is */
+    struct image_follow *follow;     /* source: hashes begun during the dump; as the journal */
+    struct image_manifest *manifest; /* target: of the image that came; as the journal */
+    char *log_dir;                   /* owned; <state_dir>/logs/<id> */
 
     /* guarded by all->lock */
     struct assignment answered, polled; /* the next ones to follow; `migration` NULL: none */

@@ -154,6 +154,7 @@ int migration_send(struct migration *m, bool *ret_unsure, struct error *err)
                                       .folder = folder,
                                       .manifest = manifest,
                                       .max_bytes = most,
+                                      .follow = m->follow,
                                       .sent_bytes = &s.read_bytes,
                                       .manifest_begun = &s.manifest_begun,
                                       .write = write_pipe,

@@ -159,7 +159,10 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
         return -1;
     if (workloads_hold(workloads, workload_of(m), m->id, err) < 0)
         return -1;
-    if (engine_dump(engine, &job, &result, err) < 0) {
+    m->follow = image_follow_start(image_dir);
+    int rc = engine_dump(engine, &job, &result, err);
+    image_follow_stop(m->follow);
+    if (rc < 0) {
         snprintf(log, log_bytes, "%s", result.log_tail);
         undo_dump(m, err);
         return -1;

@@ -238,6 +238,19 @@ static int run_restore(struct migration *m, struct engine *engine, const struct 
     return rc;
 }
 
+/* Restores stopped, while the pages are compared with the manifest; both must be well. */
+static int restore_checked(struct migration *m, struct engine *engine, const struct engine_job *job,
+                           struct error *err)
+{
+    AUTO(image_check) check = NULL;
+    if (!m->manifest)
+        return error_set(err, ERROR_FAILED, "the agent ended before the image was verified");
+    if (image_check_start(job->image_dir, m->manifest, &check, err) < 0 ||
+        run_restore(m, engine, job, err) < 0)
+        return -1;
+    return image_check_wait(check, err);
+}
+
 static bool restore(struct migration *m)
 {
     int64_t begun_ms = migration_now_ms(m);
@@ -251,7 +264,7 @@ static bool restore(struct migration *m)
     struct engine_result result = {0};
     struct engine *engine = migration_engine(m, &err);
     if (engine && migration_begin(m, JOURNAL_RESTORING, &err) == 0 && place_folder(m, &err) == 0) {
-        if (run_restore(m, engine, &job, &err) == 0) {
+        if (restore_checked(m, engine, &job, &err) == 0) {
             migration_step(m, JOURNAL_RESTORED, MIGRATION_REPORT_RESTORED, begun_ms);
             return true;
         }
@@ -378,6 +391,8 @@ bool migration_target_recover(struct migration *m)
         return discard(m);
     if (step == JOURNAL_RECEIVING)
         error_set(&err, ERROR_FAILED, "the agent ended while the image came in");
+    else if (step == JOURNAL_RECEIVED)
+        error_set(&err, ERROR_FAILED, "the agent ended before the image was verified");
     else if (step == JOURNAL_RESTORING)
         error_set(&err, ERROR_FAILED, "the agent ended while it restored '%s'", workload_of(m));
     else

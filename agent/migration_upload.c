@@ -136,6 +136,7 @@ static int begin_upload(struct migration_upload *upload, struct error *err)
     const struct image_sink_config config = {.image_dir = image_dir,
                                              .folder_dir = staging,
                                              .workload = m->journal.assignment.workload,
+                                             .pages_later = true,
                                              .max_bytes = room_for(m),
                                              .slack_bytes = m->all->config.slack_bytes};
     return image_sink_new(&config, &upload->sink, err);
@@ -239,12 +240,8 @@ static void note_manifest(struct migration *m, const struct image_manifest *mani
     m->journal.tasks = manifest->tasks;
     m->journal.threads = manifest->threads;
     m->journal.bytes = bytes;
-    size_t count = 0;
-    while (manifest->stopped_pids[count])
-        count++;
     free(m->journal.stopped_pids);
-    m->journal.stopped_pids = xcalloc(count + 1, sizeof(pid_t));
-    memcpy(m->journal.stopped_pids, manifest->stopped_pids, count * sizeof(pid_t));
+    m->journal.stopped_pids = pids_copy(manifest->stopped_pids);
 }
 
 int migration_upload_finish(struct migration_upload *upload, uint64_t *ret_bytes, size_t *ret_files,
@@ -263,6 +260,7 @@ int migration_upload_finish(struct migration_upload *upload, uint64_t *ret_bytes
     migration_step(m, JOURNAL_RECEIVED, MIGRATION_REPORT_RECEIVED, upload->begun_ms);
     /* The journal must hold it before the source is told; else close() reports the failure. */
     upload->whole = m->journal.step == JOURNAL_RECEIVED;
+    m->manifest = steal_ptr(&manifest);
     if (upload->whole) {
         give(m);
         return 0;
