@@ -341,10 +341,13 @@ static void a_failing_dump(const char *script, uint64_t timeout_ms, enum error_k
 static void kills_an_engine_that_stops_the_tree_and_hangs(void **state)
 {
     (void)state;
-    a_failing_dump("for p in $(cat /sys/fs/cgroup/cpubroker-test-*/a/w/tasks/cgroup.procs "
-                   "/sys/fs/cgroup/unified/cpubroker-test-*/a/w/tasks/cgroup.procs 2>/dev/null); "
-                   "do kill -STOP $p; done; trap '' TERM; while :; do sleep 1; done",
-                   700, ERROR_TIMEOUT, "criu did not finish the dump", "");
+    /* Of this test's own group only: others run at the same time. */
+    autofree char *script =
+        xasprintf("for p in $(cat /sys/fs/cgroup/%s/w/tasks/cgroup.procs "
+                  "/sys/fs/cgroup/unified/%s/w/tasks/cgroup.procs 2>/dev/null); "
+                  "do kill -STOP $p; done; trap '' TERM; while :; do sleep 1; done",
+                  site.cgroup_parent, site.cgroup_parent);
+    a_failing_dump(script, 700, ERROR_TIMEOUT, "criu did not finish the dump", "");
 }
 
 static void kills_an_engine_that_traces_the_tree_and_hangs(void **state)
@@ -431,13 +434,16 @@ static void a_restore_that_fails_leaves_nothing(void **state)
     restore_with("exit 4", 5000, ERROR_FAILED, "the engine's restore ended with status 4");
     restore_with("exit 0", 5000, ERROR_NOT_FOUND, "pid"); /* no pidfile */
     restore_with("echo 1 > $(dirname $4)/pid; exit 0", 5000, ERROR_FAILED, "came back under");
+    /* A number of seconds that no other process sleeps. */
+    autofree char *sleeper = xasprintf("sleep 9%d", (int)getpid());
     /* It says that all is well and left the tree running. */
-    restore_with("sleep 97531 & echo $! > $(dirname $4)/pid; exit 0", 5000, ERROR_FAILED,
-                 "expected to be stopped");
+    autofree char *running = xasprintf("%s & echo $! > $(dirname $4)/pid; exit 0", sleeper);
+    restore_with(running, 5000, ERROR_FAILED, "expected to be stopped");
     /* It hangs, with children of its own that ignore SIGTERM. */
-    restore_with("trap '' TERM; setsid sleep 97531 & sleep 97531", 500, ERROR_TIMEOUT,
-                 "did not end within 500 ms");
-    assert_int_equal(system("! ps -eo args | grep -q '^sleep 97531'"), 0);
+    autofree char *hanging = xasprintf("trap '' TERM; setsid %s & %s", sleeper, sleeper);
+    restore_with(hanging, 500, ERROR_TIMEOUT, "did not end within 500 ms");
+    autofree char *look = xasprintf("! ps -eo args | grep -q '^%s$'", sleeper);
+    assert_int_equal(system(look), 0);
 }
 
 static void an_unknown_wish_of_an_image_is_refused(void **state)
