@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.h - an HTTP server with a table of routes; the one door to libmicrohttpd.
+/* http.h - an HTTP server with a table of routes; http*.c are the one door to libmicrohttpd.
  *
- * http.c alone knows microhttpd's repeated-callback protocol: it finds the route, authenticates
+ * http_request.c knows microhttpd's repeated-callback protocol: it finds the route, authenticates
  * before a byte of the body is taken, collects the body up to the route's limit, runs the
  * handler, turns `struct error` into a reply, and frees everything when the request is over.
  * Three things are built on it: the broker's API (TCP), the agent's image listener (TCP, upload
