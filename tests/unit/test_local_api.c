@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_local_api.c - the routes of the agent's Unix socket, over a real socket. */
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -14,6 +16,7 @@
 #include "cleanup.h"
 #include "client.h"
 #include "cmocka_test.h"
+#include "file.h"
 #include "local_api.h"
 #include "process.h"
 #include "workload_site.h"
@@ -54,6 +57,8 @@ static int up(void **state)
 {
     (void)state;
     site_up(&site, "a");
+    if (chmod(site.state_dir, 0755) < 0)
+        return -1;
     memset(&claimed, 0, sizeof(claimed));
     snprintf(socket_path, sizeof(socket_path), "%s/sock/agent.sock", site.state_dir);
     struct local_api_config config = {.socket_path = socket_path,
@@ -199,36 +204,129 @@ static void adopts(void **state)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/* Mode and group of the socket, and a stranger who gets at it all the same. */
+/* --- users --------------------------------------------------------------------------------- */
+
+#define GROUP_GID 54900
+#define ALICE     54001 /* a member of the group */
+#define BOB       54002 /* is not */
+
+/* In a mount namespace of this test's own there are a group and two users. */
+static int make_users(void)
+{
+    static const char passwd[] = "/tmp/test_local_api.passwd",
+                      group[] = "/tmp/test_local_api.group";
+    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/tmp", "tmpfs", 0, "mode=1777") < 0 ||
+        file_replace(passwd,
+                     "root:x:0:0::/root:/bin/sh\n"
+                     "alice:x:54001:54001::/:/bin/sh\nbob:x:54002:54002::/:/bin/sh\n",
+                     0644, NULL) < 0 ||
+        file_replace(group,
+                     "root:x:0:\nother:x:54901:alice\n" LOCAL_SOCKET_GROUP ":x:54900:alice\n", 0644,
+                     NULL) < 0)
+        return -1;
+    return mount(passwd, "/etc/passwd", NULL, MS_BIND, NULL) < 0 ||
+                   mount(group, "/etc/group", NULL, MS_BIND, NULL) < 0
+               ? -1
+               : 0;
+}
+
+/* The HTTP status of a request as that user; -1 when he cannot even connect. */
+static int as_user(uid_t uid, const char *method, const char *path, const char *body)
+{
+    autofree char *request =
+        xasprintf("%s %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                  "Content-Length: %zu\r\n\r\n%s",
+                  method, path, strlen(body), body);
+    int result[2];
+    assert_int_equal(pipe(result), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        const gid_t group = GROUP_GID;
+        char reply[4096] = "";
+        int code = -1;
+        snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
+        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (setgroups(uid == ALICE, &group) < 0 || setgid(uid) < 0 || setuid(uid) < 0)
+            _exit(1);
+        if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+            write(fd, request, strlen(request)) > 0 && read(fd, reply, sizeof(reply) - 1) > 0)
+            code = (int)strtol(reply + strlen("HTTP/1.1 "), NULL, 10);
+        _exit(write(result[1], &code, sizeof(code)) != sizeof(code));
+    }
+    int code = 0, status_of_child = 0;
+    close(result[1]);
+    assert_int_equal(read(result[0], &code, sizeof(code)), sizeof(code));
+    close(result[0]);
+    assert_int_equal(waitpid(pid, &status_of_child, 0), pid);
+    return code;
+}
+
 static void lets_in_root_and_the_group(void **state)
 {
     (void)state;
     struct stat st;
-    const struct group *group = getgrnam(LOCAL_SOCKET_GROUP);
     assert_int_equal(stat(socket_path, &st), 0);
     assert_int_equal(st.st_uid, 0);
-    assert_int_equal(st.st_mode & 07777, group ? 0660 : 0600);
-    if (group)
-        assert_int_equal(st.st_gid, group->gr_gid);
+    assert_int_equal(st.st_gid, GROUP_GID);
+    assert_int_equal(st.st_mode & 07777, 0660);
+    assert_int_equal(as_user(ALICE, "GET", "/v1/workloads", ""), 200);
+    assert_int_equal(as_user(BOB, "GET", "/v1/workloads", ""), -1);
     assert_int_equal(chmod(socket_path, 0666), 0); /* somebody's mistake */
-    assert_int_equal(chmod(site.state_dir, 0755), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        struct sockaddr_un address = {.sun_family = AF_UNIX};
-        static const char request[] = "GET /v1/workloads HTTP/1.1\r\nHost: x\r\n\r\n";
-        char reply[4096] = "";
-        snprintf(address.sun_path, sizeof(address.sun_path), "%s", socket_path);
-        int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-        if (setgid(65534) < 0 || setuid(65534) < 0 ||
-            connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
-            write(fd, request, sizeof(request) - 1) < 0 || read(fd, reply, sizeof(reply) - 1) <= 0)
-            _exit(2);
-        _exit(strncmp(reply, "HTTP/1.1 401 ", 13) == 0 ? 0 : 1);
-    }
-    int wait_status = 0;
-    assert_int_equal(waitpid(pid, &wait_status, 0), pid);
-    assert_true(WIFEXITED(wait_status));
-    assert_int_equal(WEXITSTATUS(wait_status), 0);
+    assert_int_equal(as_user(BOB, "GET", "/v1/workloads", ""), 401);
+    assert_int_equal(as_user(ALICE, "GET", "/v1/workloads", ""), 200);
+}
+
+static void members_act_on_their_own_only(void **state)
+{
+    (void)state;
+    struct workload_info info = {0};
+    assert_int_equal(
+        as_user(ALICE, "POST", "/v1/run",
+                "{\"name\":\"hers\",\"command\":[\"/bin/sh\",\"-c\",\"id; exec sleep 100\"]}"),
+        201);
+    assert_int_equal(claimed.uid, ALICE);
+    site_wait_lines(&site, "hers", "stdout.log", 1);
+    autofree char *who = site_read(&site, "hers", "stdout.log");
+    assert_string_equal(who, "uid=54001(alice) gid=54001 groups=54001,54900(" LOCAL_SOCKET_GROUP
+                             "),54901(other)\n");
+    assert_int_equal(workloads_get(site.workloads, "hers", &info, NULL), 0);
+    assert_int_equal(info.uid, ALICE);
+    workload_info_done(&info);
+
+    static const char *const argv[] = {"/bin/sleep", "100", NULL};
+    site_run(&site, "roots", argv, &info);
+    autofree char *adopt = xasprintf("{\"name\":\"x\",\"pid\":%d}", (int)getpid());
+    workload_info_done(&info);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/workloads/roots/stop", "{}"), 403);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/adopt", adopt), 403);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/workloads/hers/stop", "{}"), 200);
+    assert_int_equal(workloads_get(site.workloads, "roots", &info, NULL), 0);
+    assert_int_equal(info.state, WORKLOAD_RUNNING);
+    workload_info_done(&info);
+}
+
+/* Her log is a link to what only root may write. */
+static void a_log_is_opened_by_its_user(void **state)
+{
+    (void)state;
+    autofree char *dir = xasprintf("%s/hers", site.roots);
+    autofree char *log = xasprintf("%s/stdout.log", dir);
+    autofree char *target = xasprintf("%s/target", site.state_dir);
+    autofree char *body =
+        xasprintf("{\"name\":\"w\",\"dir\":\"%s\",\"command\":[\"/bin/echo\"]}", dir);
+    assert_int_equal(mkdir(dir, 0755), 0);
+    assert_int_equal(chown(dir, ALICE, ALICE), 0);
+    assert_int_equal(file_replace(target, "", 0600, NULL), 0);
+    assert_int_equal(symlink(target, log), 0);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/run", body), 400);
+    assert_int_equal(unlink(log), 0);
+    assert_int_equal(link(target, log), 0);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/run", body), 400);
+    assert_int_equal(access(log, F_OK), 0); /* her folder is not ours to remove */
+    assert_int_equal(unlink(log), 0);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/run", body), 201);
 }
 
 static void replaces_only_a_socket(void **state)
@@ -254,10 +352,20 @@ static void replaces_only_a_socket(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(runs_lists_and_stops),        TEST(tells_of_itself), TEST(refuses_with_reasons),
-        TEST(the_broker_decides_on_names), TEST(adopts),          TEST(lets_in_root_and_the_group),
+        TEST(runs_lists_and_stops),
+        TEST(tells_of_itself),
+        TEST(refuses_with_reasons),
+        TEST(the_broker_decides_on_names),
+        TEST(adopts),
+        TEST(lets_in_root_and_the_group),
+        TEST(members_act_on_their_own_only),
+        TEST(a_log_is_opened_by_its_user),
         TEST(replaces_only_a_socket),
     };
     site_requires_root();
+    if (make_users() < 0) {
+        perror("SKIP: cannot make users in a mount namespace");
+        return 77;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
