@@ -145,7 +145,7 @@ static int check_url(const struct agent_config *config, struct error *err)
                          "broker_url: expected http://HOST:PORT or https://HOST:PORT, not '%.200s'",
                          url);
     char host[64];
-    autofree char *address = strndup(url + 7, strcspn(url + 7, "/"));
+    autofree char *address = xstrndup(url + 7, strcspn(url + 7, "/"));
     if (config->allow_plain_http || (address_host(address, host, NULL) == 0 && is_loopback(host)))
         return 0;
     return error_set(err, ERROR_INVALID,

@@ -72,7 +72,7 @@ static int open_parent(struct image_sink *sink, const char *path, const char **r
     if (sink->parent_path && strlen(sink->parent_path) == length &&
         memcmp(sink->parent_path, path, length) == 0)
         return sink->parent_fd;
-    autofree char *parent = strndup(path, length);
+    autofree char *parent = xstrndup(path, length);
     autoclose int fd = fcntl(sink->folder_fd, F_DUPFD_CLOEXEC, 3);
     char *rest = parent, *piece;
     while (fd >= 0 && (piece = strsep(&rest, "/"))) {
@@ -88,7 +88,7 @@ static int open_parent(struct image_sink *sink, const char *path, const char **r
         close(sink->parent_fd);
     sink->parent_fd = steal_fd(&fd);
     free(sink->parent_path);
-    sink->parent_path = strndup(path, length);
+    sink->parent_path = xstrndup(path, length);
     return sink->parent_fd;
 }
 

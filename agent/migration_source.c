@@ -85,7 +85,7 @@ static int check_room(struct migration *m, const pid_t *pids, uint64_t folder_by
         memory / 2 + folder_bytes > m->journal.assignment.max_bytes)
         return error_set(err, ERROR_TOO_LARGE,
                          "image and folder need about %llu bytes, the broker reserved %llu",
-                         (unsigned long long)(memory + folder_bytes),
+                         (unsigned long long)memory + folder_bytes,
                          (unsigned long long)m->journal.assignment.max_bytes);
     return 0;
 }

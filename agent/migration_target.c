@@ -68,7 +68,7 @@ static int check_folder(const struct migration *m, struct error *err)
     const char *dir = m->journal.assignment.dir;
     if (!dir)
         return error_set(err, ERROR_INVALID, "the broker named no folder for '%s'", workload_of(m));
-    autofree char *parent = strndup(dir, (size_t)(strrchr(dir, '/') - dir));
+    autofree char *parent = xstrndup(dir, (size_t)(strrchr(dir, '/') - dir));
     autofree char *home = xasprintf("%s/workloads", m->all->config.state_dir);
     if (strcmp(parent, home) == 0 && file_make_dirs(home, 0755, err) < 0)
         return -1;

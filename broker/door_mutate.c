@@ -9,10 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CONTAINERS_MAX 256           /* of a kind; etcd takes 1.5 MB for a pod */
-#define PATCH_MAX      (1024 * 1024) /* bytes */
-#define MEMBERS_MAX    512           /* listed in one term; 64 bytes each at most */
-#define HAVE_MAX       16384         /* bytes of a value that is merged */
+#define CONTAINERS_MAX 256             /* of a kind; etcd takes 1.5 MB for a pod */
+#define PATCH_MAX      (1024UL * 1024) /* bytes */
+#define MEMBERS_MAX    512             /* listed in one term; 64 bytes each at most */
+#define HAVE_MAX       16384           /* bytes of a value that is merged */
 #define REQUIRED_PATH  "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution"
 
 struct knob {
@@ -40,7 +40,7 @@ static int op_end(struct mutation *m, struct error *err)
     door_text_add(&m->answer->patch, "}");
     if (m->answer->patch.length > PATCH_MAX)
         return error_set(err, ERROR_INVALID,
-                         "the pod is too large: the patch would be over %d bytes", PATCH_MAX);
+                         "the pod is too large: the patch would be over %lu bytes", PATCH_MAX);
     return 0;
 }
 

@@ -64,6 +64,8 @@ static void print_cell(FILE *out, const char *text, int width, int last)
 void table_print(const struct table *table, FILE *out)
 {
     size_t columns = table->columns;
+    if (columns == 0)
+        return;
     autofree int *widths = xcalloc(columns, sizeof(*widths));
     for (size_t c = 0; c < columns; c++)
         widths[c] = width_of(table->titles[c]);

@@ -101,18 +101,15 @@ int cli_parse(const struct cli_command *command, int argc, char **argv, struct c
         char **operands = argv + at;
         int kept = 0;
         for (int i = at; i < argc; i++) {
-            if (only_operands) {
+            if (only_operands || *argv[i] != '-' || !argv[i][1]) {
                 operands[kept++] = argv[i];
             } else if (strcmp(argv[i], "--") == 0) {
                 only_operands = true;
             } else if (strcmp(argv[i], "--help") == 0) {
                 *ret_help = true;
                 return 0;
-            } else if (*argv[i] == '-' && argv[i][1]) {
-                if (take_option(command, argc, argv, &i, ret, err) < 0)
-                    return -1;
-            } else {
-                operands[kept++] = argv[i];
+            } else if (take_option(command, argc, argv, &i, ret, err) < 0) {
+                return -1;
             }
         }
         ret->rest_count = kept;

@@ -121,6 +121,11 @@ char *xstrdup(const char *s)
     return s ? or_abort(strdup(s)) : NULL;
 }
 
+char *xstrndup(const char *s, size_t length)
+{
+    return or_abort(strndup(s, length));
+}
+
 char *xasprintf(const char *format, ...)
 {
     char *text = NULL;

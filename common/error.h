@@ -61,4 +61,5 @@ void *xmalloc(size_t size);
 void *xcalloc(size_t count, size_t size);
 void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s); /* NULL gives NULL */
+char *xstrndup(const char *s, size_t length);
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -27,13 +27,16 @@ for phase in preparing dumping transferring restoring committing "done"; do
 done
 shows "goes on on node-b"
 shows "[0-9]+ steps, each there once, in order, with the right hash"
-shows "reject: missing, a process that uses one dies of SIGILL"
 shows "exit status 1: rejected"
 
 step "everything is left running, and can be looked at"
 out=$("$quickstart" --shell 2>&1 <<<'cpubroker workloads -o json')
 jq -e 'any(.workloads[]; .name == "counter" and .node == "node-b" and .state == "running")' <<<"$out" >/dev/null ||
     fail "the shell beside the broker does not show the workload: $out"
+
+out=$("$quickstart" --shell 2>&1 <<<'cpubroker check --workload counter --to node-c -o json') || true
+jq -e '.verdict == "reject" and any(.reasons[]; .code == "missing_feature" and .severity == "reject")' <<<"$out" >/dev/null ||
+    fail "the move to node-c is not refused for a missing feature: $out"
 
 step "nothing listens outside its own namespaces"
 ! ss -Hltn 2>/dev/null | grep -qE ':(7070|7072) ' || fail "a port is open on the host: $(ss -Hltnp)"

@@ -33,7 +33,7 @@ fleet_up
 victim_start node-a w1
 # steps are 20 ms apart; the longest pause between two lines is looked at in the end
 "$SOURCE_DIR/tests/lib/watch_steps.py" "$TEST_DIR/pauses" "$(victim_log node-a w1)" &
-cleanup kill $!
+watcher=$!
 
 step "a target that lacks features"
 lesser=$(find "$SOURCE_DIR/schema/examples" -name 'report-lesser-*.json' | sort | head -n 1)
@@ -91,6 +91,7 @@ eventually 15 broker_says_node node-b silent
 refused 409 node_silent '{"workload":"w1","to":"node-b"}'
 
 step "nothing was moved and nothing froze"
+kill $watcher
 same "migrations" 0 "$(api GET /v1/migrations | jq '.migrations | length')"
 victim_whole node-a w1
 longest=$(sort -n "$TEST_DIR/pauses" | tail -n 1)
