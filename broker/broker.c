@@ -230,6 +230,18 @@ static void set_up_migrations(struct broker *broker)
     migrations_resume(&broker->migrations);
 }
 
+static int check_times(const struct broker_config *config, struct error *err)
+{
+    if (config->silent_after_ms > config->heartbeat_interval_ms)
+        return 0;
+    return error_set(
+        err, ERROR_INVALID,
+        "silent_after_ms = %llu is not more than heartbeat_interval_ms = %llu, so every "
+        "node would be silent between two heartbeats; several times as much is usual",
+        (unsigned long long)config->silent_after_ms,
+        (unsigned long long)config->heartbeat_interval_ms);
+}
+
 int broker_open(struct broker_config *config, const struct clock *clock, struct broker **ret,
                 struct error *err)
 {
@@ -240,7 +252,7 @@ int broker_open(struct broker_config *config, const struct clock *clock, struct 
     broker->lock_fd = -1;
     broker->metrics = metrics_new();
     broker->cache = verdict_cache_new();
-    if (open_state_dir(broker, err) < 0)
+    if (check_times(&broker->config, err) < 0 || open_state_dir(broker, err) < 0)
         return -1;
     autofree char *path = xasprintf("%s/broker.db", broker->config.state_dir);
     if (store_open(path, &broker->store, err) < 0 ||

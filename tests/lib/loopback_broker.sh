@@ -10,10 +10,11 @@ VALIDATE=$SOURCE_DIR/tests/tools/validate_openapi.py
 REPORT=$SOURCE_DIR/schema/examples/report-zen4.json
 LESSER_REPORT=$SOURCE_DIR/schema/examples/report-lesser-amd.json
 
-# loopback_broker_start: sets $URL, $OPERATOR (a token) and $BROKER_PID.
+# loopback_broker_start: sets $URL, $OPERATOR (a token) and $BROKER_PID. Again: on the same port and
+# folder. SILENT_AFTER_MS may be set before.
 loopback_broker_start() {
     [ -d "$TEST_DIR/state" ] || mkdir -m 700 "$TEST_DIR/state"
-    printf '%s\n' "listen = ${URL:+${URL#http://}}" "state_dir = $TEST_DIR/state" "silent_after_ms = 120000" |
+    printf '%s\n' "listen = ${URL:+${URL#http://}}" "state_dir = $TEST_DIR/state" "silent_after_ms = ${SILENT_AFTER_MS:-120000}" |
         sed 's/^listen = $/listen = 127.0.0.1:0/' >"$TEST_DIR/broker.conf"
     : >"$TEST_DIR/broker.log"
     "$BROKER" serve --config "$TEST_DIR/broker.conf" >"$TEST_DIR/broker.log" 2>&1 &

@@ -411,6 +411,19 @@ static void plain_http_is_for_loopback(void **state)
     assert_non_null(strstr(err.message, "tls_key is missing"));
 }
 
+static void times_must_make_sense(void **state)
+{
+    struct fixture *f = *state;
+    struct broker_config config = {0};
+    struct broker *second = NULL;
+    struct error err = {0};
+    assert_int_equal(config_load(NULL, broker_config_keys, &config, &err), 0);
+    config.silent_after_ms = config.heartbeat_interval_ms;
+    assert_int_equal(broker_open(&config, &f->clock, &second, &err), -1);
+    assert_int_equal(err.kind, ERROR_INVALID);
+    assert_non_null(strstr(err.message, "silent_after_ms"));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -432,6 +445,7 @@ int main(void)
         TEST(tokens_are_kept_as_hashes),
         TEST(two_brokers_do_not_share_a_folder),
         TEST(plain_http_is_for_loopback),
+        TEST(times_must_make_sense),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
