@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
-#include <string.h>
-#include <sys/wait.h>
 
 #include "cgroup.h"
 #include "cleanup.h"
@@ -134,29 +132,15 @@ int workloads_stop(struct workloads *w, const char *name, uint64_t timeout_ms, s
     return rc;
 }
 
-/* A shim that never came to be watched (its start was cut short) is nobody's to wait for. */
-static void kill_unwatched_shim(const struct handle *h, bool is_child)
-{
-    struct process_stat stat;
-    if (h->shim <= 0 || process_stat_read(h->shim, &stat, NULL) < 0 ||
-        strncmp(stat.comm, "cpuagent-shim", sizeof(stat.comm)) != 0)
-        return;
-    kill(h->shim, SIGKILL);
-    if (is_child)
-        waitpid(h->shim, NULL, 0);
-}
-
 static int destroy_taken(struct workloads *w, struct workload *x, struct error *err)
 {
     if (x->state == WORKLOAD_EXITED)
         return 0;
     __attribute__((cleanup(handle_done))) struct handle h;
-    bool watched = x->shim_fd >= 0, is_child = x->shim_is_child;
+    bool watched = x->shim_fd >= 0; /* else its start was cut short; a shim leaves with its tasks */
     handle_of(x, &h);
     pthread_mutex_unlock(&w->lock);
     int rc = kill_everything(&h, err);
-    if (rc == 0 && !watched)
-        kill_unwatched_shim(&h, is_child);
     pthread_mutex_lock(&w->lock);
     if (rc == 0 && watched && !workload_wait_exited(w, x, GONE_MS))
         rc = error_set(err, ERROR_TIMEOUT,

@@ -213,22 +213,25 @@ static void adopts(void **state)
 /* In a mount namespace of this test's own there are a group and two users. */
 static int make_users(void)
 {
-    static const char passwd[] = "/tmp/test_local_api.passwd",
-                      group[] = "/tmp/test_local_api.group";
-    if (unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount("none", "/tmp", "tmpfs", 0, "mode=1777") < 0 ||
-        file_replace(passwd,
+    char folder[] = "/tmp/test_local_api.XXXXXX";
+    if (!mkdtemp(folder))
+        return -1;
+    autofree char *passwd = xasprintf("%s/passwd", folder);
+    autofree char *group = xasprintf("%s/group", folder);
+    int rc = -1;
+    if (file_replace(passwd,
                      "root:x:0:0::/root:/bin/sh\n"
                      "alice:x:54001:54001::/:/bin/sh\nbob:x:54002:54002::/:/bin/sh\n",
-                     0644, NULL) < 0 ||
+                     0644, NULL) == 0 &&
         file_replace(group,
                      "root:x:0:\nother:x:54901:alice\n" LOCAL_SOCKET_GROUP ":x:54900:alice\n", 0644,
-                     NULL) < 0)
-        return -1;
-    return mount(passwd, "/etc/passwd", NULL, MS_BIND, NULL) < 0 ||
-                   mount(group, "/etc/group", NULL, MS_BIND, NULL) < 0
-               ? -1
-               : 0;
+                     NULL) == 0 &&
+        unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+        mount(passwd, "/etc/passwd", NULL, MS_BIND, NULL) == 0 &&
+        mount(group, "/etc/group", NULL, MS_BIND, NULL) == 0)
+        rc = 0;
+    file_remove_tree(folder, NULL); /* what is mounted stays */
+    return rc;
 }
 
 /* The HTTP status of a request as that user; -1 when he cannot even connect. */
