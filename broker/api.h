@@ -24,6 +24,9 @@
     X(api_pool_join)          \
     X(api_pool_leave)         \
     X(api_pool_masks)         \
+    X(api_pool_advice)        \
+    X(api_pool_matrix)        \
+    X(api_pool_what_if)       \
     X(api_workloads_list)     \
     X(api_workload_get)       \
     X(api_check)              \

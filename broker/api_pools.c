@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_pools.c - pools, their members and their masks. */
+#include <string.h>
+
 #include "api.h"
+#include "format.h"
 
 static json_object *member_names(const struct pool *pool, bool without_report)
 {
@@ -150,12 +153,34 @@ static json_object *masks_json(const struct pool *pool)
     return o;
 }
 
+/* The mask as a tool reads it. */
+static int reply_format(struct http_request *req, const char *name, const char *format_text,
+                        struct http_reply *reply, struct error *err)
+{
+    struct model *model = api_broker(req)->model;
+    enum format format = FORMAT_ENV;
+    if (format_from_name(format_text, &format, err) < 0)
+        return -1;
+    model_read_lock(model);
+    const struct pool *pool = model_pool(model, name, err);
+    AUTO(cpu_profile) mask = pool && pool->profile ? cpu_profile_ref(pool->profile) : NULL;
+    model_unlock(model);
+    char *text = pool ? format_write(format, mask, err) : NULL;
+    if (!text)
+        return -1;
+    http_reply_text(reply, 200, format_media_type(format), text);
+    return 0;
+}
+
 int api_pool_masks(struct http_request *req, struct http_reply *reply, struct error *err)
 {
     struct model *model = api_broker(req)->model;
     const char *name = NULL;
+    const char *format = http_request_query(req, "format");
     if (api_name(req, "pool", &name, err) < 0)
         return -1;
+    if (format && strcmp(format, "json") != 0)
+        return reply_format(req, name, format, reply, err);
     model_read_lock(model);
     const struct pool *pool = model_pool(model, name, err);
     json_object *o = pool ? masks_json(pool) : NULL;

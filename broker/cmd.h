@@ -35,11 +35,15 @@ void cmd_print_verdict(json_object *verdict);
 int cmd_rejected(struct error *err);
 /* "/v1/nodes/NAME": the path with each %s percent-encoded. The caller owns it. */
 char *cmd_path(const char *before, const char *name, const char *after);
+/* The report in a file ("-": stdin), JSON or the text of `cpuid -r`, standing for the node `name`.
+ * The caller owns *ret. */
+int cmd_read_report(const char *path, const char *name, json_object **ret, struct error *err);
 /* "3 s ago", "2 min ago"; "never" for 0. */
 void cmd_age(int64_t at_ms, char text[32]);
 
 int cmd_check(const struct cli_args *args, struct error *err);
 int cmd_masks(const struct cli_args *args, struct error *err);
+int cmd_matrix(const struct cli_args *args, struct error *err);
 int cmd_migrate(const struct cli_args *args, struct error *err);
 int cmd_migrations(const struct cli_args *args, struct error *err);
 int cmd_migrations_cancel(const struct cli_args *args, struct error *err);
@@ -48,6 +52,7 @@ int cmd_nodes_delete(const struct cli_args *args, struct error *err);
 int cmd_nodes_import(const struct cli_args *args, struct error *err);
 int cmd_nodes_show(const struct cli_args *args, struct error *err);
 int cmd_pools(const struct cli_args *args, struct error *err);
+int cmd_pools_advise(const struct cli_args *args, struct error *err);
 int cmd_pools_create(const struct cli_args *args, struct error *err);
 int cmd_pools_delete(const struct cli_args *args, struct error *err);
 int cmd_pools_join(const struct cli_args *args, struct error *err);
@@ -57,5 +62,7 @@ int cmd_serve(const struct cli_args *args, struct error *err);
 int cmd_token_create(const struct cli_args *args, struct error *err);
 int cmd_token_delete(const struct cli_args *args, struct error *err);
 int cmd_token_list(const struct cli_args *args, struct error *err);
+/* `masks` with --with or --without. */
+int cmd_what_if(const struct cli_args *args, struct error *err);
 int cmd_workloads(const struct cli_args *args, struct error *err);
 int cmd_workloads_show(const struct cli_args *args, struct error *err);

@@ -7,7 +7,7 @@
 
 #include "client.h"
 #include "cmd.h"
-#include "cpu_report.h"
+#include "cpu_import.h"
 #include "table.h"
 
 static void joined(json_object *names, char *text, size_t size)
@@ -75,21 +75,31 @@ int cmd_nodes_show(const struct cli_args *args, struct error *err)
     return 0;
 }
 
-/* The file's JSON, bounded. */
-static int read_report(const char *path, json_object **ret, struct error *err)
+int cmd_read_report(const char *path, const char *name, json_object **ret, struct error *err)
 {
     FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
     if (!file)
         return error_errno(err, ERROR_INVALID, "cannot read '%s'", path);
-    autofree char *text = xmalloc(CPU_REPORT_MAX_BYTES + 1);
-    size_t length = fread(text, 1, CPU_REPORT_MAX_BYTES + 1, file);
+    autofree char *text = xmalloc(CPU_IMPORT_MAX_BYTES + 1);
+    size_t length = fread(text, 1, CPU_IMPORT_MAX_BYTES + 1, file);
     if (file != stdin)
         fclose(file);
-    if (length > CPU_REPORT_MAX_BYTES)
+    if (length > CPU_IMPORT_MAX_BYTES)
         return error_set(err, ERROR_TOO_LARGE, "'%s' is larger than %lu bytes", path,
-                         CPU_REPORT_MAX_BYTES);
-    if (json_parse(text, length, ret, err) < 0)
+                         CPU_IMPORT_MAX_BYTES);
+    if (cpu_import_looks_like_cpuid(text, length)) {
+        AUTO(cpu_report) report = NULL;
+        if (cpu_import_cpuid(name, text, length, &report, err) < 0)
+            return error_wrap(err, "'%s', read as the text of `cpuid -r`", path);
+        *ret = cpu_report_to_json(report);
+        return 0;
+    }
+    autojson *json = NULL;
+    if (json_parse(text, length, &json, err) < 0 || json_check_object("report", json, err) < 0)
         return error_wrap(err, "'%s'", path);
+    /* A report names the node it was made on; here it stands for `name`. */
+    json_put_str(json, "node", name);
+    *ret = steal_ptr(&json);
     return 0;
 }
 
@@ -99,13 +109,8 @@ int cmd_nodes_import(const struct cli_args *args, struct error *err)
     const char *name = args->rest[0], *pool = cli_value(args, "pool", NULL);
     autofree char *path = cmd_path("/v1/nodes/", name, "/report");
     bool rejected = false, printed = false;
-    if (read_report(args->rest[1], &report, err) < 0)
-        return -1;
-    /* A report names the node it was made on; imported, it stands for `name`. */
-    if (json_check_object("report", report, err) < 0)
-        return -1;
-    json_put_str(report, "node", name);
-    if (cmd_call(args, "PUT", path, report, &reply, &rejected, err) < 0)
+    if (cmd_read_report(args->rest[1], name, &report, err) < 0 ||
+        cmd_call(args, "PUT", path, report, &reply, &rejected, err) < 0)
         return -1;
     if (pool) {
         autofree char *begin = cmd_path("/v1/pools/", pool, "/nodes/");

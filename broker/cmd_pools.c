@@ -3,7 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client.h"
 #include "cmd.h"
+#include "format.h"
 #include "table.h"
 
 int cmd_pools(const struct cli_args *args, struct error *err)
@@ -118,12 +120,34 @@ static void print_mask(json_object *masks)
     }
 }
 
+/* The mask as another tool reads it: the broker writes it. */
+static int print_format(const struct cli_args *args, const char *path, enum format format,
+                        struct error *err)
+{
+    AUTO(client) client = NULL;
+    autofree char *text = NULL;
+    autofree char *full = xasprintf("%s?format=%s", path, format_name(format));
+    if (cmd_client(args, &client, err) < 0 || client_text(client, full, &text, err) < 0)
+        return -1;
+    fputs(text, stdout);
+    return 0;
+}
+
 int cmd_masks(const struct cli_args *args, struct error *err)
 {
     autojson *reply = NULL;
     const char *pool = cli_value(args, "pool", "default");
+    const char *output = cli_value(args, "output", "table");
     autofree char *path = cmd_path("/v1/pools/", pool, "/masks");
     bool rejected = false, printed = false;
+    enum format format = FORMAT_ENV;
+    if (cli_value(args, "with", NULL) || cli_value(args, "without", NULL))
+        return cmd_what_if(args, err);
+    if (strcmp(output, "table") != 0 && strcmp(output, "json") != 0) {
+        if (format_from_name(output, &format, err) < 0)
+            return error_wrap(err, "--output: expected table, json or a tool's format");
+        return print_format(args, path, format, err);
+    }
     if (cmd_call(args, "GET", path, NULL, &reply, &rejected, err) < 0 ||
         cmd_print_json(args, reply, &printed, err) < 0)
         return -1;

@@ -28,6 +28,19 @@ static const struct cli_option create_options[] = {
 };
 static const struct cli_option masks_options[] = {
     {"pool", 0, "POOL", false, "the pool (default: default)"},
+    {"without", 0, "NODE[,NODE]", false, "what would change without these members"},
+    {"with", 0, "NODE|FILE[,…]", false, "what would change with these nodes, or machines from reports"},
+    {"output", 'o', "FORM", false,
+     "table, json, or as a tool reads it: env, openvz, libvirt, qemu, firecracker, gvisor, crac, xen, flags"},
+    CONNECTION, {0},
+};
+static const struct cli_option pool_options[] = {
+    {"pool", 0, "POOL", false, "the pool (default: default)"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option advise_options[] = {
+    {"pool", 0, "POOL", false, "the pool (default: default)"},
+    {"max-pools", 0, "K", false, "into how many pools to split it at most (default: 1)"},
     OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option check_options[] = {
@@ -54,6 +67,7 @@ static const struct cli_option token_options[] = {
 static const struct cli_command commands[] = {
     {P, "serve", "", "Run the broker", 0, 0, serve_options, cmd_serve},
     {P, "masks", "", "What every member of a pool has, and what each loses by it", 0, 0, masks_options, cmd_masks},
+    {P, "matrix", "", "Who can move to whom by its CPU, and why not", 0, 0, pool_options, cmd_matrix},
     {P, "check", "", "Whether a move is safe, and why not; nothing else happens", 0, 0, check_options, cmd_check},
     {P, "migrate", "WORKLOAD", "Move a workload", 1, 1, migrate_options, cmd_migrate},
     {P, "migrations", "[ID]", "The latest migrations, or one with its phases", 0, 1, usual_options, cmd_migrations},
@@ -62,9 +76,10 @@ static const struct cli_command commands[] = {
     {P, "workloads show", "WORKLOAD", "One workload, and what it was exposed to", 1, 1, usual_options, cmd_workloads_show},
     {P, "nodes", "", "The fleet, with liveness", 0, 0, usual_options, cmd_nodes},
     {P, "nodes show", "NODE", "One node with its features", 1, 1, usual_options, cmd_nodes_show},
-    {P, "nodes import", "NODE FILE", "Make a node known by a report alone ('-' reads stdin)", 2, 2, import_options, cmd_nodes_import},
+    {P, "nodes import", "NODE FILE", "Make a node known by a report or `cpuid -r` text alone ('-': stdin)", 2, 2, import_options, cmd_nodes_import},
     {P, "nodes delete", "NODE", "Forget a node that holds nothing", 1, 1, usual_options, cmd_nodes_delete},
     {P, "pools", "", "The pools", 0, 0, usual_options, cmd_pools},
+    {P, "pools advise", "", "What each member costs a pool, and a split that loses little", 0, 0, advise_options, cmd_pools_advise},
     {P, "pools create", "POOL", "Make a pool, or set its policy", 1, 1, create_options, cmd_pools_create},
     {P, "pools delete", "POOL", "Remove an empty pool", 1, 1, usual_options, cmd_pools_delete},
     {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, usual_options, cmd_pools_join},

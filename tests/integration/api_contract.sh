@@ -113,6 +113,22 @@ call "$OPERATOR" GET /v1/nodes/node-a 200
 call "$OPERATOR" GET /v1/nodes/lesser 200
 call "$OPERATOR" GET /v1/nodes/nobody 404
 call "$OPERATOR" GET /v1/pools/default/masks 200
+call "$OPERATOR" GET '/v1/pools/default/masks?format=nothing' 400
+call "$OPERATOR" GET '/v1/pools/default/advice?max_pools=2' 200
+same "what costs the pool most" lesser "$(member '.costs[0].node')"
+same "the split" 2 "$(member '.split.pools | length')"
+call "$OPERATOR" GET '/v1/pools/default/advice?max_pools=0' 400
+call "$OPERATOR" GET /v1/pools/default/matrix 200
+same "from node-a to lesser" missing_feature \
+    "$(member '.rows[] | select(.from == "node-a").cells[] | select(.to == "lesser").code')"
+call "$OPERATOR" POST /v1/pools/default/what-if 200 '{"without":["lesser"]}'
+same "avx2 would be gained" true "$(member '.difference.gained | index("avx2") != null')"
+call "$OPERATOR" POST /v1/pools/default/what-if 200 \
+    "{\"with\":[{\"name\":\"new\",\"report\":$(cat "$REPORT")}]}"
+same "members that there would be" 4 "$(member '.members | length')"
+call "$OPERATOR" POST /v1/pools/default/what-if 400 '{"without":["nobody"]}'
+call "$OPERATOR" POST /v1/pools/default/what-if 404 '{"with":["nobody"]}'
+call "$OPERATOR" POST /v1/pools/default/what-if 400 '{"with":["lesser"]}'
 call "$OPERATOR" DELETE /v1/pools/default/nodes/lesser 200
 
 step "workloads and verdicts"
