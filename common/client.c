@@ -238,12 +238,6 @@ static int interrupted(const struct client *client, struct error *err)
     return error_set(err, ERROR_TIMEOUT, "the call to %s was interrupted", place(client));
 }
 
-/* Whether the server had already said why it breaks the exchange off. */
-static bool refused_early(const struct exchange *x)
-{
-    return !x->sse && reply_status(x) >= 400 && x->reply_length > 0;
-}
-
 static int failure(const struct exchange *x, CURLcode code, struct error *err)
 {
     const struct client *client = x->client;
@@ -308,7 +302,7 @@ static int perform(struct exchange *x, struct error *err)
         return error_set(err, ERROR_INTERNAL, "libcurl takes no call");
     CURLcode code = drive(x);
     curl_multi_remove_handle(client->multi, client->easy);
-    if (code == CURLE_OK || refused_early(x) || x->sse_result > 0)
+    if (code == CURLE_OK || x->sse_result > 0)
         return 0;
     if (x->sse_result < 0) {
         if (err)

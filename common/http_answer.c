@@ -39,7 +39,7 @@ enum waiters_result http_wait_for(struct http_server *server, struct waiter *wai
     if (result != WAITERS_LISTED || !server->thread_per_connection)
         return result;
     waiters_block(server->waiters, waiter);
-    return waiters_stopped(server->waiters) ? WAITERS_STOPPED : WAITERS_AGAIN;
+    return WAITERS_AGAIN; /* after a stop, the next wait says so */
 }
 
 static ssize_t stream_read(void *cls, uint64_t position, char *buffer, size_t max)

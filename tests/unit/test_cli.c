@@ -98,8 +98,8 @@ static void lines_mean_what_they_say(void **state)
         if (help)
             continue;
         for (int k = 0; k < args.rest_count; k++) {
-            strcat(rest, k ? " " : "");
-            strcat(rest, args.rest[k]);
+            size_t used = strlen(rest);
+            snprintf(rest + used, sizeof(rest) - used, "%s%s", k ? " " : "", args.rest[k]);
         }
         if (strcmp(rest, good[i].rest) != 0)
             fail_msg("%s: operands '%s', expected '%s'", good[i].line, rest, good[i].rest);

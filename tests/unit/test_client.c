@@ -332,6 +332,7 @@ static const struct {
     {"event: e\n\ndata: x\n\n",                  "/message/x;"                      }, /* no data: no event, and the name is forgotten */
     {"id: 1\ndata: x\n\ndata: y\n\n",            "1/message/x;1/message/y;"         },
     {"data: x\r\n\r\ndata: y\r\rdata: z\n\n",    "/message/x;/message/y;/message/z;"},
+    {"event: e\r\ndata: x\r\ndata: y\r\n\r\n",   "/e/x\ny;"                         },
     {"retry: 3\nwhat: ever\ndata: x\n\n",        "/message/x;"                      },
     {"data: unfinished\n",                       ""                                 },
     {"data: stop\n\ndata: x\n\n",                "/message/stop;"                   },

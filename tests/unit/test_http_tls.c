@@ -126,7 +126,7 @@ static const struct http_upload refusing = {refuse_open, refuse_data, refuse_fin
 
 static const struct http_route routes[] = {
     {"GET",  "/", 0, 0, hello, NULL, ""},
-    {"PUT",     "/", 0, 1024 * 1024, hello, NULL, ""},
+    {"PUT",     "/", 0, 1024UL * 1024, hello, NULL, ""},
     {"GET", "/wait", 0, 0, wait_once, NULL, ""},
     {"PUT",    "/image", 0, 0, NULL, &refusing, ""},
     {0 },
