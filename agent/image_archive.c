@@ -12,6 +12,7 @@ struct image_writer {
     struct archive_entry *entry;
     int (*write)(void *ctx, const void *data, size_t length, struct error *err);
     void *ctx;
+    bool ended;           /* what libarchive still writes is dropped */
     bool callback_failed; /* then `reason` says why, better than libarchive could */
     struct error reason;
 };
@@ -41,10 +42,11 @@ static la_ssize_t on_write(struct archive *archive, void *ctx, const void *data,
 {
     struct image_writer *writer = ctx;
     (void)archive;
-    if (writer->write(writer->ctx, data, length, &writer->reason) < 0) {
+    /* libarchive forgets to free its client once that has failed, so it is never told: the bytes
+     * go nowhere, and each call of ours looks at callback_failed. */
+    if (!writer->ended && !writer->callback_failed &&
+        writer->write(writer->ctx, data, length, &writer->reason) < 0)
         writer->callback_failed = true;
-        return -1;
-    }
     return (la_ssize_t)length;
 }
 
@@ -88,7 +90,7 @@ int image_writer_entry(struct image_writer *writer, const struct image_entry *en
     for (size_t i = 0; entry->extents && i < entry->extent_count; i++)
         archive_entry_sparse_add_entry(e, (la_int64_t)entry->extents[i].offset,
                                        (la_int64_t)entry->extents[i].length);
-    if (archive_write_header(writer->archive, e) != ARCHIVE_OK)
+    if (archive_write_header(writer->archive, e) != ARCHIVE_OK || writer->callback_failed)
         return writer_failed(writer, entry->name, err);
     return 0;
 }
@@ -99,7 +101,7 @@ int image_writer_data(struct image_writer *writer, const void *data, size_t leng
     const char *bytes = data;
     while (length > 0) {
         la_ssize_t n = archive_write_data(writer->archive, bytes, length);
-        if (n <= 0)
+        if (n <= 0 || writer->callback_failed)
             return writer_failed(writer, "cannot write the image stream", err);
         bytes += n;
         length -= (size_t)n;
@@ -109,7 +111,7 @@ int image_writer_data(struct image_writer *writer, const void *data, size_t leng
 
 int image_writer_finish(struct image_writer *writer, struct error *err)
 {
-    if (archive_write_close(writer->archive) != ARCHIVE_OK)
+    if (archive_write_close(writer->archive) != ARCHIVE_OK || writer->callback_failed)
         return writer_failed(writer, "cannot end the image stream", err);
     return 0;
 }
@@ -118,10 +120,8 @@ void image_writer_free(struct image_writer *writer)
 {
     if (!writer)
         return;
-    if (writer->archive) {
-        archive_write_fail(writer->archive); /* nothing more is written by free */
-        archive_write_free(writer->archive);
-    }
+    writer->ended = true;
+    archive_write_free(writer->archive);
     archive_entry_free(writer->entry);
     free(writer);
 }

@@ -3,6 +3,7 @@
 #include "image_manifest.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "image_name.h"
@@ -43,7 +44,7 @@ void image_manifest_add(struct image_manifest *manifest, const char *name, uint6
     }
     struct image_file *file = &manifest->files[manifest->file_count++];
     *file = (struct image_file){.name = xstrdup(name), .bytes = bytes};
-    memcpy(file->sha256, sha256, sizeof(file->sha256));
+    snprintf(file->sha256, sizeof(file->sha256), "%s", sha256);
 }
 
 pid_t *pids_copy(const pid_t *pids)
