@@ -135,6 +135,7 @@ int api_node_delete(struct http_request *req, struct http_reply *reply, struct e
 {
     const char *name = NULL;
     if (api_name(req, "node", &name, err) < 0 ||
+        migrations_give_up_source(&api_broker(req)->migrations, name, err) < 0 ||
         model_node_delete(api_broker(req)->model, name, err) < 0)
         return -1;
     reply->status = 204;

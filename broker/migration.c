@@ -14,6 +14,7 @@
 #include "model_internal.h"
 
 #define PROGRESS_SAVE_MS 250 /* bytes are written at most this often */
+#define RETRY_MS         5000
 
 void migrations_resume(struct migrations *migrations)
 {
@@ -457,6 +458,33 @@ int migrations_cancel(struct migrations *migrations, const char *id, struct erro
     return change_commit(&change, err);
 }
 
+int migrations_give_up_source(struct migrations *migrations, const char *name, struct error *err)
+{
+    struct model *model = migrations->model;
+    WRITER(model);
+    struct node *node = model_node(model, name, err);
+    if (!node)
+        return -1;
+    if (model_node_status(model, node) == NODE_LIVE)
+        return 0; /* it will say `killed` by itself */
+    for (size_t i = model->moves.count; i-- > 0;) {
+        struct move *move = model->moves.items[i];
+        if (move->state != MIGRATION_COMMITTING || strcmp(move->from, name) != 0 ||
+            move->target_report != MIGRATION_REPORT_RUNNING)
+            continue;
+        struct migration_change change;
+        change_begin(&change, migrations, move);
+        change_error(&change, name, "removed",
+                     "the source was removed by an operator before it said that its stopped copy "
+                     "is gone; if that machine comes back, kill what is left there",
+                     NULL, true);
+        change_enter(&change, MIGRATION_DONE);
+        if (change_commit(&change, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int migrations_workload_exited_locked(struct migrations *migrations, struct workload *workload,
                                       int64_t exit_status, struct error *err)
 {
@@ -496,8 +524,12 @@ static void expire(struct migrations *migrations, struct move *move)
                   "on node '%s'",
                   migration_state_name(move->state), node, move->workload, move->from);
     abort_for(&change, node, "timeout", message, NULL);
-    if (change_commit(&change, &err) < 0)
-        log_error("cannot end a late migration, trying again", LOG_STR("error", err.message));
+    if (change_commit(&change, &err) == 0)
+        return;
+    log_error("cannot end a late migration, trying again in 5 s", LOG_STR("error", err.message));
+    model_write_lock(migrations->model);
+    move->deadline_ms = clock_monotonic_ms(migrations->model->clock) + RETRY_MS;
+    model_unlock(migrations->model);
 }
 
 int64_t migrations_tick(struct migrations *migrations, int64_t most_ms)

@@ -55,6 +55,9 @@ int migrations_cancel(struct migrations *migrations, const char *id, struct erro
  * The writer's mutex is held. */
 int migrations_workload_exited_locked(struct migrations *migrations, struct workload *workload,
                                       int64_t exit_status, struct error *err);
+/* The operator says that `node` is gone for good: a move whose target runs already waits for it to
+ * kill its stopped copy in vain, and is done. For a node that is not live. */
+int migrations_give_up_source(struct migrations *migrations, const char *node, struct error *err);
 /* Ends what is past its deadline. Returns how long until the next one, at most
  * `most_ms`. */
 int64_t migrations_tick(struct migrations *migrations, int64_t most_ms);

@@ -60,6 +60,9 @@ static void roles(void **state)
         {"PUT",    "/v1/pools/default/nodes/a",   false, true,  false},
         {"DELETE", "/v1/pools/default/nodes/x",   false, true,  false},
         {"GET",    "/v1/pools/default/masks",     true,  true,  false},
+        {"GET",    "/v1/pools/default/advice",    true,  true,  false},
+        {"GET",    "/v1/pools/default/matrix",    true,  true,  false},
+        {"POST",   "/v1/pools/default/what-if",   true,  true,  false},
         {"GET",    "/v1/workloads",               true,  true,  false},
         {"GET",    "/v1/workloads/w",             true,  true,  false},
         {"GET",    "/v1/tokens",                  false, true,  false},
@@ -157,12 +160,12 @@ static bool has_reason(struct fixture *f, const char *code, const char *severity
     return false;
 }
 
-#define refused_for(f, text, reason)                                                               \
-    do {                                                                                           \
-        call_expect((f), (f)->operator_token, "POST", "/migrate", (text), 409);                    \
-        assert_string_equal(fixture_str((f), "verdict"), "reject");                                \
-        if (!has_reason((f), (reason), "reject"))                                                  \
-            fail_msg("%s: no %s in %s", (text), (reason), (f)->raw.body);                          \
+#define refused_for(f, text, reason)                                            \
+    do {                                                                        \
+        call_expect((f), (f)->operator_token, "POST", "/migrate", (text), 409); \
+        assert_string_equal(fixture_str((f), "verdict"), "reject");             \
+        if (!has_reason((f), (reason), "reject"))                               \
+            fail_msg("%s: no %s in %s", (text), (reason), (f)->raw.body);       \
     } while (0)
 
 static void every_refusal(void **state)

@@ -241,6 +241,30 @@ static void killed_only_after_running(void **state)
     assert_string_equal(state_now(s), "done");
 }
 
+/* The source's machine never comes back: taking it out of the fleet ends the move. */
+static void a_source_that_is_gone_for_good(void **state)
+{
+    struct site *s = *state;
+    static const char running[] = "{\"name\":\"w\",\"state\":\"running\",\"pid\":77}";
+    drive(s, MIGRATION_COMMITTING);
+    s->f->clock.test_ms += 20000;
+    fixture_heartbeat(s->f, s->target, "b", NULL);
+    call_expect(s->f, s->f->operator_token, "DELETE", "/v1/nodes/a", NULL, 409); /* the only copy */
+    tells(s, "b", "running");
+    fixture_heartbeat(s->f, s->source, "a", NULL);
+    call_expect(s->f, s->f->operator_token, "DELETE", "/v1/nodes/a", NULL, 409); /* it lives */
+    assert_string_equal(state_now(s), "committing");
+    s->f->clock.test_ms += 20000;
+    fixture_heartbeat(s->f, s->target, "b", running);
+    call_expect(s->f, s->f->operator_token, "DELETE", "/v1/nodes/a", NULL, 204);
+    assert_string_equal(state_now(s), "done");
+    assert_string_equal(fixture_str(s->f, "error.code"), "removed");
+    assert_string_equal(workload_now(s), "b running");
+    fixture_restart(s->f);
+    assert_string_equal(workload_now(s), "b running");
+    tells(s, "a", "killed"); /* it is back after all */
+}
+
 static void a_report_twice_is_one(void **state)
 {
     struct site *s = *state;
@@ -658,6 +682,7 @@ int main(void)
         TEST(a_move_to_its_end),
         cmocka_unit_test(every_report_in_every_state),
         TEST(killed_only_after_running),
+        TEST(a_source_that_is_gone_for_good),
         TEST(a_report_twice_is_one),
         cmocka_unit_test(failures_before_the_commit_undo),
         TEST(no_way_back_from_committing),
