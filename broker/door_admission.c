@@ -74,18 +74,27 @@ static void read_name(struct door_json request, struct door_review *review)
              *name ? name : "(unnamed)", generated ? "*" : "");
 }
 
+static int review_check(const char *body, size_t length, struct door_json *ret, struct error *err)
+{
+    if (length > DOOR_BODY_MAX)
+        return error_set(err, ERROR_TOO_LARGE, "%zu bytes, at most %lu are taken", length,
+                         DOOR_BODY_MAX);
+    return door_json_check(body, length, ret, err);
+}
+
 static int review_read(const char *body, size_t length, struct door_review *review,
                        struct error *err)
 {
-    struct door_json root, request;
+    struct door_json root = {0}, request;
     *review = (struct door_review){0};
-    review->uid = door_json_salvage(body, length, "request", "uid");
-    if (length > DOOR_BODY_MAX)
-        return error_set(err, ERROR_TOO_LARGE,
-                         "AdmissionReview of %zu bytes, at most %lu are taken", length,
-                         DOOR_BODY_MAX);
-    if (door_json_check(body, length, &root, err) < 0)
+    if (review_check(body, length, &root, err) < 0) {
+        review->uid = door_json_salvage(body, length, "request", "uid");
         return error_wrap(err, "AdmissionReview");
+    }
+    request = door_json_member(root, "request");
+    review->uid = door_json_member(request, "uid");
+    if (door_json_type(review->uid) != DOOR_JSON_STRING)
+        review->uid = (struct door_json){0};
     struct door_json version = door_json_member(root, "apiVersion");
     review->v1beta1 = door_json_equals(version, "admission.k8s.io/v1beta1");
     if (!review->v1beta1 && !door_json_equals(version, "admission.k8s.io/v1"))
@@ -94,7 +103,6 @@ static int review_read(const char *body, size_t length, struct door_review *revi
                          "\"admission.k8s.io/v1beta1\"");
     if (!door_json_equals(door_json_member(root, "kind"), "AdmissionReview"))
         return error_set(err, ERROR_INVALID, "AdmissionReview: kind: expected \"AdmissionReview\"");
-    request = door_json_member(root, "request");
     if (door_json_type(request) != DOOR_JSON_OBJECT)
         return error_set(err, ERROR_INVALID, "AdmissionReview: request: expected an object, not %s",
                          door_json_type_name(request));

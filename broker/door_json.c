@@ -1,303 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* door_json.c - a strict scanner over JSON texts, and walking what it has checked. */
+/* door_json.c - walking JSON texts that were checked, and reading a broken one as far as it goes.
+ */
 #include "door_json.h"
 
-#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "json.h"
-
-/* ------------------------------------------------------------------ checking */
-
-struct scanner {
-    const char *text;
-    size_t length, at;
-    const char *fault; /* what was expected where `at` stands */
-    size_t depth;
-    uint8_t objects[DOOR_JSON_DEPTH_MAX / 8 + 1]; /* which levels are objects, else arrays */
-    /* The string at outer.inner, when it is looked for. */
-    const char *outer, *inner;
-    bool in_outer, inner_next;
-    struct door_json found;
-};
-
-static int fault(struct scanner *s, const char *what)
-{
-    s->fault = s->at < s->length ? what : "the text ends too early";
-    return -1;
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
+#include "json_text.h"
 
 static bool is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\n' || c == '\r';
 }
 
-static int hex_digit(char c)
-{
-    if (is_digit(c))
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
-/* The character at hand, NUL at the end; a NUL in the text is an error wherever it stands. */
-static char peek(const struct scanner *s)
-{
-    return s->at < s->length ? s->text[s->at] : '\0';
-}
-
-static char skip_blanks(struct scanner *s)
-{
-    while (s->at < s->length && is_blank(s->text[s->at]))
-        s->at++;
-    return peek(s);
-}
-
-static int scan_escape(struct scanner *s)
-{
-    char c = peek(s);
-    if (c != '\0' && strchr("\"\\/bfnrt", c)) {
-        s->at++;
-        return 0;
-    }
-    if (c != 'u')
-        return fault(s, "no such escape in a string");
-    s->at++;
-    for (int i = 0; i < 4; i++, s->at++)
-        if (hex_digit(peek(s)) < 0)
-            return fault(s, "expected four hex digits after \\u");
-    return 0;
-}
-
-/* Which bytes end a run of plain ones in a string: quote, backslash, controls. */
-static inline bool is_plain(char c)
-{
-    return (unsigned char)c >= 0x20 && c != '"' && c != '\\';
-}
-
-static int scan_string(struct scanner *s, struct door_json *ret)
-{
-    size_t start = s->at;
-    if (peek(s) != '"')
-        return fault(s, "expected a string");
-    s->at++;
-    for (;;) {
-        while (s->at < s->length && is_plain(s->text[s->at]))
-            s->at++;
-        if (peek(s) == '"')
-            break;
-        if (peek(s) != '\\')
-            return fault(s, "control character in a string");
-        s->at++;
-        if (scan_escape(s) < 0)
-            return -1;
-    }
-    s->at++;
-    *ret = (struct door_json){s->text + start, s->at - start};
-    return 0;
-}
-
-static int scan_digits(struct scanner *s)
-{
-    if (!is_digit(peek(s)))
-        return fault(s, "expected a digit");
-    while (is_digit(peek(s)))
-        s->at++;
-    return 0;
-}
-
-static int scan_number(struct scanner *s)
-{
-    if (peek(s) == '-')
-        s->at++;
-    if (peek(s) == '0')
-        s->at++;
-    else if (scan_digits(s) < 0)
-        return -1;
-    if (peek(s) == '.') {
-        s->at++;
-        if (scan_digits(s) < 0)
-            return -1;
-    }
-    if (peek(s) == 'e' || peek(s) == 'E') {
-        s->at++;
-        if (peek(s) == '+' || peek(s) == '-')
-            s->at++;
-        if (scan_digits(s) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int scan_word(struct scanner *s, const char *word)
-{
-    size_t length = strlen(word);
-    if (s->length - s->at < length || memcmp(s->text + s->at, word, length) != 0)
-        return fault(s, "expected a value");
-    s->at += length;
-    return 0;
-}
-
-static int push(struct scanner *s, bool object)
-{
-    if (s->depth == DOOR_JSON_DEPTH_MAX)
-        return fault(s, "nested too deep");
-    uint8_t bit = (uint8_t)(1U << (s->depth % 8));
-    if (object)
-        s->objects[s->depth / 8] |= bit;
-    else
-        s->objects[s->depth / 8] &= (uint8_t)~bit;
-    s->depth++;
-    s->at++;
-    return 0;
-}
-
-static bool in_object(const struct scanner *s)
-{
-    return s->depth > 0 && (s->objects[(s->depth - 1) / 8] >> ((s->depth - 1) % 8) & 1);
-}
-
-/* Notes when the member whose name was read is the one that is looked for. */
-static void watch_name(struct scanner *s, struct door_json name)
-{
-    s->inner_next = false;
-    if (!s->outer)
-        return;
-    if (s->depth == 1) {
-        s->in_outer = door_json_equals(name, s->outer);
-        if (s->in_outer) /* a doubled one starts anew */
-            s->found = (struct door_json){0};
-    } else if (s->depth == 2 && s->in_outer && in_object(s)) {
-        s->inner_next = door_json_equals(name, s->inner);
-        if (s->inner_next)
-            s->found = (struct door_json){0};
-    }
-}
-
-/* Blanks, a member's name and the colon. */
-static int scan_name(struct scanner *s)
-{
-    struct door_json name;
-    skip_blanks(s);
-    if (scan_string(s, &name) < 0)
-        return -1;
-    if (skip_blanks(s) != ':')
-        return fault(s, "expected ':'");
-    s->at++;
-    watch_name(s, name);
-    return 0;
-}
-
-static int scan_scalar(struct scanner *s)
-{
-    char c = peek(s);
-    struct door_json string;
-    switch (c) {
-    case '"':
-        if (scan_string(s, &string) < 0)
-            return -1;
-        if (s->inner_next)
-            s->found = string;
-        return 0;
-    case 't':
-        return scan_word(s, "true");
-    case 'f':
-        return scan_word(s, "false");
-    case 'n':
-        return scan_word(s, "null");
-    default:
-        if (c == '-' || is_digit(c))
-            return scan_number(s);
-        return fault(s, "expected a value");
-    }
-}
-
-/* Reads one value or opens one container. *ret_done: a value is complete. */
-static int scan_value(struct scanner *s, bool *ret_done)
-{
-    char c = skip_blanks(s);
-    *ret_done = true;
-    if (c != '{' && c != '[')
-        return scan_scalar(s);
-    s->inner_next = false;
-    if (push(s, c == '{') < 0)
-        return -1;
-    if (skip_blanks(s) == (c == '{' ? '}' : ']')) {
-        s->depth--;
-        s->at++;
-        return 0;
-    }
-    *ret_done = false;
-    return c == '{' ? scan_name(s) : 0;
-}
-
-/* What follows a complete value: closing brackets, then a comma. *ret_more: another value. */
-static int scan_after(struct scanner *s, bool *ret_more)
-{
-    for (;;) {
-        s->inner_next = false;
-        *ret_more = s->depth > 0;
-        if (s->depth == 0)
-            return 0;
-        char c = skip_blanks(s);
-        if (c == ',') {
-            s->at++;
-            return in_object(s) ? scan_name(s) : 0;
-        }
-        if (c != (in_object(s) ? '}' : ']'))
-            return fault(s, in_object(s) ? "expected ',' or '}'" : "expected ',' or ']'");
-        s->depth--;
-        s->at++;
-    }
-}
-
-static int scan_text(struct scanner *s, struct door_json *ret)
-{
-    skip_blanks(s);
-    size_t start = s->at;
-    bool done = false, more = true;
-    while (more) {
-        if (scan_value(s, &done) < 0 || (done && scan_after(s, &more) < 0))
-            return -1;
-    }
-    *ret = (struct door_json){s->text + start, s->at - start};
-    skip_blanks(s);
-    if (s->at < s->length)
-        return fault(s, "text goes on after the end");
-    return 0;
-}
-
 int door_json_check(const char *text, size_t length, struct door_json *ret, struct error *err)
 {
-    struct scanner s = {.text = text, .length = length};
-    struct door_json value;
-    if (length == 0)
-        return error_set(err, ERROR_INVALID, "the body is empty, expected JSON");
-    if (scan_text(&s, &value) < 0)
-        return error_set(err, ERROR_INVALID, "not valid JSON: %s at byte %zu", s.fault, s.at);
-    if (!json_text_is_utf8(text, length))
-        return error_set(err, ERROR_INVALID, "not valid JSON: the text is not UTF-8");
-    *ret = value;
+    if (json_text_check(text, length, DOOR_JSON_DEPTH_MAX, err) < 0)
+        return -1;
+    while (is_blank(*text)) /* a value stops both */
+        text++, length--;
+    while (is_blank(text[length - 1]))
+        length--;
+    *ret = (struct door_json){text, length};
     return 0;
+}
+
+/* The string that begins at `at`, absent when it does not end or is none. */
+static struct door_json string_at(const char *text, size_t length, size_t at)
+{
+    size_t end = at + 1;
+    while (end < length && text[end] != '"')
+        end += text[end] == '\\' ? 2 : 1;
+    struct door_json string = {text + at, end + 1 - at};
+    if (end >= length || json_text_check(string.text, string.length, 1, NULL) < 0)
+        return (struct door_json){0};
+    return string;
 }
 
 struct door_json door_json_salvage(const char *text, size_t length, const char *outer,
                                    const char *inner)
 {
-    struct scanner s = {.text = text, .length = length, .outer = outer, .inner = inner};
-    struct door_json value;
-    (void)scan_text(&s, &value); /* what was found before an error counts */
-    if (s.found.text && !json_text_is_utf8(s.found.text, s.found.length))
-        return (struct door_json){0};
-    return s.found;
+    struct door_json found = {0};
+    bool in_outer = false, is_next = false; /* is_next: the name was `inner` */
+    size_t depth = 0;
+    for (size_t at = 0; at < length;) {
+        char c = text[at];
+        if (c != '"') {
+            if ((c == '}' || c == ']') && depth-- == 0)
+                break;
+            depth += c == '{' || c == '[';
+            is_next = is_next && is_blank(c);
+            at++;
+            continue;
+        }
+        struct door_json string = string_at(text, length, at);
+        if (!string.text)
+            break;
+        for (at += string.length; at < length && is_blank(text[at]);)
+            at++;
+        if (at == length || text[at] != ':') {
+            if (is_next)
+                found = string;
+            is_next = false;
+            continue;
+        }
+        at++;
+        if (depth == 1)
+            in_outer = door_json_equals(string, outer);
+        is_next = depth == 2 && in_outer && door_json_equals(string, inner);
+        if (is_next || (depth == 1 && in_outer)) /* a doubled one starts anew */
+            found = (struct door_json){0};
+    }
+    return found;
 }
 
 /* ------------------------------------------------------------------ walking */
@@ -457,26 +231,24 @@ struct door_json door_json_at(struct door_json object, const char *path)
 static unsigned hex4(const char *at)
 {
     unsigned code = 0;
-    for (int i = 0; i < 4; i++)
-        code = code << 4 | (unsigned)hex_digit(at[i]);
+    for (int i = 0; i < 4; i++) {
+        char c = at[i];
+        unsigned digit = c <= '9' ? (unsigned)(c - '0') : (unsigned)((c | 0x20) - 'a' + 10);
+        code = code << 4 | digit;
+    }
     return code;
 }
 
-/* Reads "XXXX" behind "\u", and a second half if it makes a pair. */
+/* Reads "XXXX" behind "\u", and the second half of a pair, which the check has seen. */
 static unsigned unicode_escape(const char **at)
 {
     unsigned code = hex4(*at);
     *at += 4;
-    if (code < 0xd800 || code > 0xdfff)
+    if (code < 0xd800 || code > 0xdbff)
         return code;
-    if (code < 0xdc00 && (*at)[0] == '\\' && (*at)[1] == 'u') {
-        unsigned low = hex4(*at + 2);
-        if (low >= 0xdc00 && low <= 0xdfff) {
-            *at += 6;
-            return 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
-        }
-    }
-    return 0xfffd;
+    code = 0x10000 + ((code - 0xd800) << 10) + (hex4(*at + 2) - 0xdc00);
+    *at += 6;
+    return code;
 }
 
 static size_t put_utf8(unsigned code, char out[4])

@@ -3,7 +3,7 @@
  *
  * The doors have to give parts of what they were sent back byte for byte, integers beyond 2^53
  * and unknown members included, so nothing is decoded and encoded again: a text is checked once
- * (RFC 8259, UTF-8, no trailing bytes, as deep as Go's decoder goes), and then walked as slices.
+ * (json_text.h; as deep as Go's decoder goes), and then walked as slices.
  * Nothing recurses and nothing is allocated. Doubled members: the last counts, as in Go. */
 #pragma once
 
@@ -32,8 +32,8 @@ struct door_json {
 
 /* Checks the whole text. Errors: ERROR_INVALID with the byte. */
 int door_json_check(const char *text, size_t length, struct door_json *ret, struct error *err);
-/* The string at `outer`.`inner` of a text that may be broken behind it: absent when it is not
- * there before the first error. What was found is a valid string, in UTF-8. */
+/* The string at `outer`.`inner` of a text that is broken somewhere: looks at brackets and strings
+ * alone. Absent when it cannot be found; what was found is a valid string. */
 struct door_json door_json_salvage(const char *text, size_t length, const char *outer,
                                    const char *inner);
 
@@ -65,7 +65,7 @@ struct door_json door_json_at(struct door_json object, const char *path);
 bool door_json_equals(struct door_json v, const char *text);
 bool door_json_equals_fold(struct door_json v, const char *text);
 /* Decodes a string into `buffer` with a NUL. Returns its length, or -1 when it is no string, does
- * not fit or holds a NUL. Lone surrogates become U+FFFD, as in Go. */
+ * not fit or holds a NUL. */
 long door_json_string(struct door_json v, char *buffer, size_t room);
 /* The same, of at most `max` bytes and owned by the caller; NULL in the cases of -1. */
 char *door_json_string_dup(struct door_json v, size_t max);

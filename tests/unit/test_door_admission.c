@@ -20,7 +20,7 @@ static door_function *const doors[] = {door_admission_validate, door_admission_m
 static const struct {
     const char *body, *uid, *message;
 } broken[] = {
-    {"",                                                                                           "",    "the body is empty"                              },
+    {"",                                                                                           "",    "not valid JSON"                                 },
     {"{",                                                                                          "",    "not valid JSON"                                 },
     {"null",                                                                                       "",    "apiVersion"                                     },
     {"[]",                                                                                         "",    "apiVersion"                                     },
@@ -59,15 +59,15 @@ static const struct {
           "{\"cpubroker.dev/pool\":\"default\"}}}}}",                                         "u-1", "the pod's spec: expected an object, not missing"},
  /* broken behind the uid: cut, trailing bytes, no UTF-8, too deep */
     {HEAD "{\"uid\":\"u-1\"," KIND ",\"operation\":\"CREATE\",\"object\":{\"metadata\":{",         "u-1",
-     "ends too early"                                                                                                                                      },
+     "not valid JSON"                                                                                                                                      },
     {HEAD "{\"uid\":\"u-1\"," KIND ",\"operation\":\"CREATE\",\"object\":{}}} x",                  "u-1",
      "text goes on"                                                                                                                                        },
     {HEAD "{\"uid\":\"u-1\"," KIND ",\"operation\":\"CREATE\",\"object\":{\"a\":\"\xff\"}}}",      "u-1",
      "UTF-8"                                                                                                                                               },
     {HEAD "{\"uid\":\"u-1\"," KIND ",\"operation\":\"CREATE\",\"object\":" DEEP DEEP,              "u-1",
-     "ends too early"                                                                                                                                      },
+     "not valid JSON"                                                                                                                                      },
  /* doubled uid: the last counts; escapes are echoed as they came */
-    {HEAD "{\"uid\":\"u-1\",\"uid\":\"u-2\"",                                                      "u-2", "ends too early"                                 },
+    {HEAD "{\"uid\":\"u-1\",\"uid\":\"u-2\"",                                                      "u-2", "not valid JSON"                                 },
 };
 
 static void broken_reviews_are_denied_with_their_uid(void **state)

@@ -45,7 +45,7 @@ static void json_is_taken(void **state)
         "123456789012345678901234567890",
         "1e400",
         "\"\"",
-        "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\u0000\\ud800\"",
+        "\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\u0000\"",
         "\"\xc3\xa9\xe2\x82\xac\xf0\x9f\x90\xa7\x7f\"",
         "{\"a\":{\"b\":[1,[2,{\"c\":null}]]},\"a\":3,\"\":\"\"}",
         "[[],{},[{}],\"]\",\"}\",\"\\\"\"]",
@@ -100,6 +100,9 @@ static void what_is_no_json_is_refused(void **state)
         "\"\\u12g4\"",
         "\"\n\"",
         "\"\t\"",
+        "\"\\ud83d\"",
+        "\"\\udc27\\ud83d\"",
+        "\"\\ud83d\\u0041\"",
         "// x\n{}",
         "/* */{}",
         "\xef\xbb\xbf{}",
@@ -123,7 +126,7 @@ static void what_is_no_json_is_refused(void **state)
         if (check_bytes(texts[i], strlen(texts[i]), &v, &err) == 0)
             fail_msg("'%s' was taken", texts[i]);
         assert_int_equal(err.kind, ERROR_INVALID);
-        assert_non_null(strstr(err.message, i ? "not valid JSON" : "empty"));
+        assert_non_null(strstr(err.message, "not valid JSON"));
     }
     assert_int_equal(check_bytes("[1]\0", 4, &v, &err), -1);
     assert_int_equal(check_bytes("\"a\0b\"", 5, &v, &err), -1);
@@ -201,22 +204,16 @@ static void strings_are_decoded(void **state)
     static const struct {
         const char *text, *want; /* NULL: refused */
     } cases[] = {
-        {"\"\"",                            ""                            },
-        {"\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "a\"\\/\b\f\n\r\t"            },
-        {"\"\\u0041\\u00e9\\u20ac\"",       "A\xc3\xa9\xe2\x82\xac"       },
-        {"\"\\ud83d\\udc27\"",              "\xf0\x9f\x90\xa7"            },
-        {"\"\\uD83D\\uDC27\"",              "\xf0\x9f\x90\xa7"            },
-        {"\"\\ud83d\"",                     "\xef\xbf\xbd"                },
-        {"\"\\ud83dx\"",                    "\xef\xbf\xbdx"               },
-        {"\"\\ud83d\\u0041\"",              "\xef\xbf\xbd"
-                               "A"          },
-        {"\"\\udc27\\ud83d\"",              "\xef\xbf\xbd\xef\xbf\xbd"    },
-        {"\"\\ud83d\\ud83d\\udc27\"",       "\xef\xbf\xbd\xf0\x9f\x90\xa7"},
-        {"\"a\\u0000b\"",                   NULL                          },
-        {"\"0123456789abcdef\"",            NULL                          },
-        {"\"0123456789abcde\"",             "0123456789abcde"             },
-        {"17",                              NULL                          },
-        {"null",                            NULL                          },
+        {"\"\"",                            ""                     },
+        {"\"a\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "a\"\\/\b\f\n\r\t"     },
+        {"\"\\u0041\\u00e9\\u20ac\"",       "A\xc3\xa9\xe2\x82\xac"},
+        {"\"\\ud83d\\udc27\"",              "\xf0\x9f\x90\xa7"     },
+        {"\"\\uD83D\\uDC27\"",              "\xf0\x9f\x90\xa7"     },
+        {"\"a\\u0000b\"",                   NULL                   },
+        {"\"0123456789abcdef\"",            NULL                   },
+        {"\"0123456789abcde\"",             "0123456789abcde"      },
+        {"17",                              NULL                   },
+        {"null",                            NULL                   },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         char text[16];
