@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_local_api.c - the routes of the agent's Unix socket, over a real socket. */
 #include <grp.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,16 +32,22 @@ static struct {
     unsigned calls, uid;
 } claimed;
 
+static pthread_mutex_t claimed_lock =
+    PTHREAD_MUTEX_INITIALIZER; /* the server has its own threads */
+
 static int claim(void *ctx, const struct workload_spec *spec, bool adopted, struct error *err)
 {
     assert_ptr_equal(ctx, &site);
+    pthread_mutex_lock(&claimed_lock);
     claimed.calls++;
     claimed.adopted = adopted;
     claimed.uid = spec->uid;
     snprintf(claimed.name, sizeof(claimed.name), "%s", spec->name);
     snprintf(claimed.pool, sizeof(claimed.pool), "%s", spec->pool);
     snprintf(claimed.dir, sizeof(claimed.dir), "%s", spec->dir);
-    if (claimed.refuse)
+    bool refuse = claimed.refuse;
+    pthread_mutex_unlock(&claimed_lock);
+    if (refuse)
         return error_set(err, ERROR_CONFLICT, "workload '%s' runs on node-b", spec->name);
     return 0;
 }
@@ -289,7 +296,10 @@ static void members_act_on_their_own_only(void **state)
         as_user(ALICE, "POST", "/v1/run",
                 "{\"name\":\"hers\",\"command\":[\"/bin/sh\",\"-c\",\"id; exec sleep 100\"]}"),
         201);
-    assert_int_equal(claimed.uid, ALICE);
+    pthread_mutex_lock(&claimed_lock);
+    unsigned claimant = claimed.uid;
+    pthread_mutex_unlock(&claimed_lock);
+    assert_int_equal(claimant, ALICE);
     site_wait_lines(&site, "hers", "stdout.log", 1);
     autofree char *who = site_read(&site, "hers", "stdout.log");
     assert_string_equal(who, "uid=54001(alice) gid=54001 groups=54001,54900(" LOCAL_SOCKET_GROUP
