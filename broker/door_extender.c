@@ -37,12 +37,37 @@ static void refuse_all(struct args *args)
         error_set(&args->refusal, ERROR_INTERNAL, "no verdict");
 }
 
-/* ExtenderArgs has no JSON tags, and Go decodes without regard to case. Errors: ERROR_INVALID for
- * what cannot be answered node by node. */
+/* A member that has to be of `type`, or null where it is optional. */
+static int expect(const char *name, struct door_json v, enum door_json_type type, bool optional,
+                  struct error *err)
+{
+    if (door_json_type(v) == type || (optional && door_json_is_none(v)))
+        return 0;
+    return error_set(err, ERROR_INVALID, "ExtenderArgs: %s: expected an %s, not %s", name,
+                     type == DOOR_JSON_OBJECT ? "object" : "array", door_json_type_name(v));
+}
+
+/* ExtenderArgs has no JSON tags, and Go decodes without regard to case. One walk: Nodes is large.
+ */
+static void read_members(struct door_json root, struct args *args, struct door_json *ret_pod)
+{
+    struct door_json name, value;
+    for (struct door_json_walk w = door_json_walk(root); door_json_next(&w, &name, &value);) {
+        if (door_json_equals_fold(name, "Pod"))
+            *ret_pod = value;
+        else if (door_json_equals_fold(name, "Nodes"))
+            args->nodes = value;
+        else if (door_json_equals_fold(name, "NodeNames"))
+            args->node_names = value;
+    }
+    args->items = door_json_member_fold(args->nodes, "items");
+}
+
+/* Errors: ERROR_INVALID and ERROR_TOO_LARGE for what cannot be answered node by node. */
 static int args_read(const char *body, size_t length, const struct door_world *world,
                      struct args *args, struct error *err)
 {
-    struct door_json root, pod;
+    struct door_json root = {0}, pod = {0};
     *args = (struct args){0};
     if (length > DOOR_BODY_MAX)
         return error_set(err, ERROR_TOO_LARGE,
@@ -51,27 +76,16 @@ static int args_read(const char *body, size_t length, const struct door_world *w
                          length, DOOR_BODY_MAX);
     if (door_json_check(body, length, &root, err) < 0)
         return error_wrap(err, "ExtenderArgs");
-    if (door_json_type(root) != DOOR_JSON_OBJECT)
-        return error_set(err, ERROR_INVALID, "ExtenderArgs: expected an object, not %s",
-                         door_json_type_name(root));
-    pod = door_json_member_fold(root, "Pod");
-    args->nodes = door_json_member_fold(root, "Nodes");
-    args->node_names = door_json_member_fold(root, "NodeNames");
-    if (door_json_type(pod) != DOOR_JSON_OBJECT)
-        return error_set(err, ERROR_INVALID, "ExtenderArgs: Pod: expected an object, not %s",
-                         door_json_type_name(pod));
+    if (expect("the body", root, DOOR_JSON_OBJECT, false, err) < 0)
+        return -1;
+    read_members(root, args, &pod);
+    if (expect("Pod", pod, DOOR_JSON_OBJECT, false, err) < 0 ||
+        expect("Nodes", args->nodes, DOOR_JSON_OBJECT, true, err) < 0 ||
+        expect("NodeNames", args->node_names, DOOR_JSON_ARRAY, true, err) < 0 ||
+        expect("Nodes.items", args->items, DOOR_JSON_ARRAY, true, err) < 0)
+        return -1;
     if (door_json_is_none(args->nodes) && door_json_is_none(args->node_names))
         return error_set(err, ERROR_INVALID, "ExtenderArgs: neither Nodes nor NodeNames is there");
-    if (!door_json_is_none(args->nodes) && door_json_type(args->nodes) != DOOR_JSON_OBJECT)
-        return error_set(err, ERROR_INVALID, "ExtenderArgs: Nodes: expected an object, not %s",
-                         door_json_type_name(args->nodes));
-    if (!door_json_is_none(args->node_names) && door_json_type(args->node_names) != DOOR_JSON_ARRAY)
-        return error_set(err, ERROR_INVALID, "ExtenderArgs: NodeNames: expected an array, not %s",
-                         door_json_type_name(args->node_names));
-    args->items = door_json_member_fold(args->nodes, "items");
-    if (!door_json_is_none(args->items) && door_json_type(args->items) != DOOR_JSON_ARRAY)
-        return error_set(err, ERROR_INVALID, "ExtenderArgs: Nodes.items: expected an array, not %s",
-                         door_json_type_name(args->items));
     if (door_claim_read(pod, &args->claim, &args->refusal) < 0 ||
         (args->claim.ours && door_claim_resolve(world, &args->claim, &args->refusal) < 0))
         refuse_all(args);

@@ -114,10 +114,35 @@ static const char *over_blanks(const char *at)
 /* The byte behind the string that begins at `at`. */
 static const char *over_string(const char *at)
 {
-    for (at++; *at != '"'; at++)
-        if (*at == '\\')
+    at++;
+    for (;;) {
+        while (*at != '"' && *at != '\\')
             at++;
-    return at + 1;
+        if (*at == '"')
+            return at + 1;
+        at += 2;
+    }
+}
+
+/* The byte behind the container that begins at `at`. Whole bodies go through here several times,
+ * so what is neither bracket nor quote is passed over by a table. */
+static const char *over_container(const char *at)
+{
+    static const bool stops[256] = {
+        ['"'] = true, ['{'] = true, ['}'] = true, ['['] = true, [']'] = true};
+    size_t depth = 0;
+    for (;;) {
+        while (!stops[(unsigned char)*at])
+            at++;
+        if (*at == '"') {
+            at = over_string(at);
+            continue;
+        }
+        depth += *at == '{' || *at == '[' ? 1 : (size_t)-1;
+        at++;
+        if (depth == 0)
+            return at;
+    }
 }
 
 /* The byte behind the value that begins at `at`, in a text that was checked. */
@@ -125,31 +150,11 @@ static const char *over_value(const char *at, const char *end)
 {
     if (*at == '"')
         return over_string(at);
-    if (*at != '{' && *at != '[') {
-        while (at < end && *at != ',' && *at != '}' && *at != ']' && !is_blank(*at))
-            at++;
-        return at;
-    }
-    size_t depth = 0;
-    for (;;) {
-        switch (*at) {
-        case '"':
-            at = over_string(at);
-            continue;
-        case '{':
-        case '[':
-            depth++;
-            break;
-        case '}':
-        case ']':
-            if (--depth == 0)
-                return at + 1;
-            break;
-        default:
-            break;
-        }
+    if (*at == '{' || *at == '[')
+        return over_container(at);
+    while (at < end && *at != ',' && *at != '}' && *at != ']' && !is_blank(*at))
         at++;
-    }
+    return at;
 }
 
 struct door_json_walk door_json_walk(struct door_json container)
