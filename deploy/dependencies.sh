@@ -20,7 +20,10 @@ build_packages=(gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev lib
     libsqlite3-dev libcurl4-gnutls-dev libgnutls28-dev libarchive-dev libcpuid-dev)
 demo_packages=(curl jq iproute2 util-linux procps debian-archive-keyring)
 test_packages=(libcmocka-dev clang clang-format clang-tidy cppcheck shellcheck codespell mandoc
-    gnutls-bin curl jq git sqlite3 python3 python3-yaml python3-jsonschema debian-archive-keyring)
+    gnutls-bin curl jq git sqlite3 python3 python3-yaml python3-jsonschema debian-archive-keyring
+    # the tools that tests/integration/mask_formats.sh hands masks to
+    cpuid openssl default-jre-headless age libopenblas0-pthread qemu-user libvirt0 libvirt-clients
+    libxml2-utils)
 bench_packages=(wrk python3)
 
 usage() { sed -n '3,14s/^# \{0,1\}//p' "$0"; }

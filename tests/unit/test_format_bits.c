@@ -60,6 +60,18 @@ static struct cpuid_leaf *find_leaf(struct cpu_group *group, uint32_t leaf, uint
     return NULL;
 }
 
+/* Whether a CPU answers the leaf: the tools refuse what names one that it does not. */
+static void assert_answers(struct cpu_group *group, uint32_t leaf, uint32_t subleaf)
+{
+    struct cpuid_leaf *first = find_leaf(group, leaf & 0xffff0000, 0);
+    assert_non_null(first);
+    if (leaf > first->eax)
+        fail_msg("leaf 0x%" PRIx32 " is above 0x%" PRIx32, leaf, first->eax);
+    struct cpuid_leaf *page = find_leaf(group, 7, 0);
+    if (leaf == 7 && subleaf > (page ? page->eax : 0))
+        fail_msg("leaf 7 has no subleaf %" PRIu32, subleaf);
+}
+
 /* A copy by way of JSON. */
 static struct cpu_report *copy_of(const struct cpu_report *report)
 {
@@ -73,8 +85,8 @@ static struct cpu_report *copy_of(const struct cpu_report *report)
 
 /* ---- what each tool does with its format */
 
-/* Firecracker: every leaf must be there. Dumps leave out leaves of zeros. */
-static void apply_firecracker(const char *text, struct cpu_group *group)
+/* Firecracker; `before` is the group as it was. Dumps leave out leaves of zeros. */
+static void apply_firecracker(const char *text, struct cpu_group *before, struct cpu_group *group)
 {
     struct error err = {0};
     autojson *template = NULL;
@@ -87,6 +99,7 @@ static void apply_firecracker(const char *text, struct cpu_group *group)
         bool has_subleaves =
             leaf == 7 || leaf == 0xd || leaf == 0x14 || leaf == 0x1e || leaf == 0x24;
         assert_int_equal(json_int(m, "flags"), has_subleaves);
+        assert_answers(before, leaf, subleaf);
         struct cpuid_leaf *l = find_leaf(group, leaf, subleaf);
         json_object *registers = json_member(m, "modifiers");
         assert_true(json_array_size(registers) > 0);
@@ -102,13 +115,14 @@ static void apply_firecracker(const char *text, struct cpu_group *group)
 }
 
 /* xl: "LEAF[,SUBLEAF]:REG=BITS,REG=BITS" */
-static void apply_xen_line(const char *line, struct cpu_group *group)
+static void apply_xen_line(const char *line, struct cpu_group *before, struct cpu_group *group)
 {
     char *at = NULL;
     uint32_t leaf = (uint32_t)strtoul(line, &at, 0), subleaf = 0;
     if (*at == ',')
         subleaf = (uint32_t)strtoul(at + 1, &at, 0);
     assert_int_equal(*at, ':');
+    assert_answers(before, leaf, subleaf);
     struct cpuid_leaf *l = find_leaf(group, leaf, subleaf);
     while (*at != '"') {
         at++;
@@ -121,13 +135,13 @@ static void apply_xen_line(const char *line, struct cpu_group *group)
     }
 }
 
-static void apply_xen(const char *text, struct cpu_group *group)
+static void apply_xen(const char *text, struct cpu_group *before, struct cpu_group *group)
 {
     assert_int_equal(strncmp(text, "cpuid = [\n", 10), 0);
     const char *end = strstr(text, "\n]\n");
     assert_non_null(end);
     for (const char *at = strchr(text, '"'); at && at < end; at = strchr(at, '"')) {
-        apply_xen_line(at + 1, group);
+        apply_xen_line(at + 1, before, group);
         at = strchr(at + 1, '"') + 1;
         assert_int_equal(*at, ',');
     }
@@ -180,12 +194,13 @@ static void assert_sees_the_mask(enum format format, const struct cpu_profile *p
 {
     struct error err = {0};
     autofree char *text = written(format, pool);
+    AUTO(cpu_report) before = copy_of(member);
     AUTO(cpu_report) report = copy_of(member);
     for (size_t i = 0; i < report->group_count; i++) {
         if (format == FORMAT_FIRECRACKER)
-            apply_firecracker(text, &report->groups[i]);
+            apply_firecracker(text, &before->groups[i], &report->groups[i]);
         else if (format == FORMAT_XEN)
-            apply_xen(text, &report->groups[i]);
+            apply_xen(text, &before->groups[i], &report->groups[i]);
         else
             apply_openvz(text, &report->groups[i]);
         /* the XCR0 of a guest follows its CPUID; a container's stays the node's */
@@ -303,6 +318,26 @@ static void openvz_tells_the_vendor_where_there_is_one(void **state)
     assert_int_equal(strncmp(other, "0x00000001: ", 12), 0);
 }
 
+/* A guest may enable no component whose features it does not have. */
+static void firecracker_limits_xcr0(void **state)
+{
+    (void)state;
+    AUTO(cpu_report) member = sample_report("zen4");
+    AUTO(cpu_report) before = copy_of(member);
+    AUTO(cpu_profile) large = sample_profile("zen4");
+    AUTO(cpu_profile) small = sample_profile("haswell");
+    AUTO(mask) mask = mask_new();
+    mask_add(mask, large);
+    mask_add(mask, small);
+    AUTO(cpu_profile) pool = mask_profile(mask);
+    autofree char *text = written(FORMAT_FIRECRACKER, pool);
+    apply_firecracker(text, &before->groups[0], &member->groups[0]);
+    const struct cpuid_leaf *l = find_leaf(&member->groups[0], 0xd, 0);
+    assert_int_equal(l->eax, 7);
+    assert_int_equal(l->ecx, cpu_profile_xsave_size(pool));
+    assert_int_equal(l->edx, 0);
+}
+
 /* The comment of the Xen format: ANDed with a host's featureset it takes what the pool lacks. */
 static void xens_featureset_takes_what_the_pool_lacks(void **state)
 {
@@ -331,6 +366,7 @@ int main(void)
         cmocka_unit_test(members_of_real_pools_see_the_mask),
         cmocka_unit_test(openvz_never_shrinks_the_area),
         cmocka_unit_test(openvz_tells_the_vendor_where_there_is_one),
+        cmocka_unit_test(firecracker_limits_xcr0),
         cmocka_unit_test(xens_featureset_takes_what_the_pool_lacks),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
