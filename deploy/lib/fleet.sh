@@ -130,16 +130,22 @@ agent_start() {
     agent_record "$node" $!
     disown $!
 }
-# nsenter forks to enter a pid namespace, so the agent is a child of the process that was started.
+# nsenter forks to enter a pid namespace, so the agent is a child of the process that was started;
+# until it has become cpuagent it is something else on the way there.
 agent_record() {
-    local child='' tries
-    for ((tries = 0; tries < 100; tries++)); do
-        read -r child _ 2>/dev/null <"/proc/$2/task/$2/children" || true
-        [ -z "$child" ] || break
+    local child children=() tries program
+    program=$(readlink -f "$(cpuagent_program)")
+    for ((tries = 0; tries < 500; tries++)); do
+        read -ra children 2>/dev/null <"/proc/$2/task/$2/children" || true
+        for child in "${children[@]}"; do
+            [ "$(readlink "/proc/$child/exe")" != "$program" ] || {
+                pid_record "$SITE_DIR/nodes/$1/agent.pid" "$child"
+                return
+            }
+        done
         sleep 0.02
     done
-    [ -n "$child" ] || site_fail "the agent of $1 did not start: $(tail -n 1 "$SITE_DIR/nodes/$1/agent.log")"
-    pid_record "$SITE_DIR/nodes/$1/agent.pid" "$child"
+    site_fail "the agent of $1 did not start: $(tail -n 1 "$SITE_DIR/nodes/$1/agent.log")"
 }
 agent_stop() { recorded_stop "$SITE_DIR/nodes/$1/agent.pid" "${2:-TERM}"; }
 
