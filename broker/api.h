@@ -8,6 +8,7 @@
 #pragma once
 
 #include "broker.h"
+#include "door.h"
 
 #define HANDLERS(X)           \
     X(api_nodes_list)         \
@@ -48,11 +49,22 @@
 HANDLERS(X)
 #undef X
 
+#define X(path, function, summary)                                                                 \
+    int api_##function(struct http_request *req, struct http_reply *reply, struct error *err);
+DOORS(X)
+#undef X
+
 static inline struct broker *api_broker(const struct http_request *req)
 {
     return req->ctx;
 }
 
+/* The paths of the doors (door.h) begin so. */
+#define DOOR_PREFIX "/webhooks/"
+
+/* `POST /v1/check` where `to` is a list, or `pool` stands instead of it. */
+int api_check_many(struct http_request *req, json_object *json, struct http_reply *reply,
+                   struct error *err);
 /* A path parameter that must be a name. */
 int api_name(const struct http_request *req, const char *what, const char **ret, struct error *err);
 /* An agent may speak for its own node only. */

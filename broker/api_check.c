@@ -109,7 +109,11 @@ int api_check(struct http_request *req, struct http_reply *reply, struct error *
     autojson *json = NULL;
     struct question question = {0};
     bool rejected = false;
-    if (http_request_json(req, &json, err) < 0 || decode(json, &question, err) < 0)
+    if (http_request_json(req, &json, err) < 0)
+        return -1;
+    if (json_member(json, "pool") || json_object_is_type(json_member(json, "to"), json_type_array))
+        return api_check_many(req, json, reply, err);
+    if (decode(json, &question, err) < 0)
         return -1;
     char *text = answer(broker, &question, &rejected, err);
     if (!text)

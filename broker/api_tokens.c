@@ -8,17 +8,46 @@
 
 #define NOTE_MAX_BYTES 200
 
+#define BASIC_MAX_BYTES 512 /* user, colon, token */
+
+static const char *after_scheme(const char *header, const char *scheme)
+{
+    size_t length = strlen(scheme);
+    return header && strncasecmp(header, scheme, length) == 0 ? header + length : NULL;
+}
+
+/* kube-scheduler cannot send a bearer token, only user and password: the password is the token. */
+static const char *basic_password(const char *base64, char *text, size_t size)
+{
+    if (!base64 || base64_text(base64, text, size) < 0)
+        return NULL;
+    const char *colon = strchr(text, ':');
+    return colon ? colon + 1 : NULL;
+}
+
+static bool at_a_door(const struct http_request *req)
+{
+    return strncmp(req->path, DOOR_PREFIX, strlen(DOOR_PREFIX)) == 0;
+}
+
 int broker_authenticate(struct http_request *req, struct http_principal *principal,
                         struct error *err)
 {
-    static const char scheme[] = "Bearer ";
     const char *header = http_request_header(req, "Authorization");
-    char sha256[65];
-    if (!header || strncasecmp(header, scheme, strlen(scheme)) != 0)
+    char sha256[65], basic[BASIC_MAX_BYTES];
+    const char *secret = after_scheme(header, "Bearer ");
+    if (!secret && at_a_door(req)) {
+        secret = basic_password(after_scheme(header, "Basic "), basic, sizeof(basic));
+        if (!secret && req->tls_client_verified) {
+            principal->roles = ROLE_WEBHOOK;
+            snprintf(principal->name, sizeof(principal->name), "client-certificate");
+            return 0;
+        }
+    }
+    if (!secret)
         return error_set(err, ERROR_UNAUTHENTICATED,
                          "no bearer token; give one with --token-file (the first is in "
                          "operator.token in the broker's state folder)");
-    const char *secret = header + strlen(scheme);
     sha256_hex(secret, strlen(secret), sha256);
     struct model *model = ((struct broker *)req->ctx)->model;
     model_read_lock(model);
@@ -75,7 +104,8 @@ static int decode(json_object *json, struct token_request *ret, struct error *er
         return -1;
     if (role_from_name(role, &ret->role) < 0)
         return error_set(err, ERROR_INVALID,
-                         "token: role: expected viewer, operator or agent, not '%.40s'", role);
+                         "token: role: expected viewer, operator, agent or webhook, not '%.40s'",
+                         role);
     if (ret->node && ret->role != ROLE_AGENT)
         return error_set(err, ERROR_INVALID, "token: node: only an agent's token has one");
     if (ret->node && name_check("node", ret->node, err) < 0)

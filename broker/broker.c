@@ -42,6 +42,9 @@ const struct config_key broker_config_keys[] = {
         "it the API speaks "
         "HTTPS only."),
     KEY(tls_key, CONFIG_STR, NULL, 0, 0, "PEM file with the certificate's private key."),
+    KEY(tls_client_ca, CONFIG_STR, NULL, 0, 0,
+        "PEM file with authorities: who shows a certificate of theirs may ask at /webhooks/ "
+        "without a token. Needs TLS."),
     KEY(allow_plain_http, CONFIG_BOOL, "false", 0, 0,
         "Allow an address other than loopback without TLS. Tokens and tickets "
         "then cross the "
@@ -305,6 +308,8 @@ int broker_start(struct broker *broker, struct error *err)
         .tls_key_file = config->tls_key,
         .routes = broker_routes,
         .ctx = broker,
+        .tls_client_ca_file = config->tls_client_ca,
+        .tls_client_optional = true,
         .authenticate = broker_authenticate,
         .observe = observe,
         .connections_max = (unsigned)config->connections_max,

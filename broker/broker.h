@@ -14,7 +14,7 @@ struct verdict_cache;
 
 struct broker_config {
     char *listen, *state_dir; /* owned */
-    char *tls_cert, *tls_key; /* owned; may be NULL */
+    char *tls_cert, *tls_key, *tls_client_ca; /* owned; may be NULL */
     char *log_level;          /* owned */
     bool allow_plain_http;
     uint64_t heartbeat_interval_ms, silent_after_ms;

@@ -50,14 +50,28 @@ int cmd_serve(const struct cli_args *args, struct error *err)
     return serve(broker, &set, err);
 }
 
+static void roles_text(unsigned roles, char *text, size_t size)
+{
+    static const enum role all[] = {
+#define X(role, name, bit) ROLE_##role,
+        ROLES(X)
+#undef X
+    };
+    size_t used = (size_t)snprintf(text, size, "%s", roles ? "" : "anybody");
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (roles & all[i])
+            used += (size_t)snprintf(text + used, size - used, "%s%s", used ? "," : "",
+                                     role_name(all[i]));
+}
+
 int cmd_routes(const struct cli_args *args, struct error *err)
 {
     (void)args;
     (void)err;
-    static const char roles_text[][32] = {"anybody",         "viewer", "operator",
-                                          "viewer,operator", "agent",  "viewer,agent",
-                                          "operator,agent",  "all"};
-    for (const struct http_route *r = broker_routes; r->method; r++)
-        printf("%-6s %-36s %-16s %s\n", r->method, r->path, roles_text[r->roles & 7], r->summary);
+    for (const struct http_route *r = broker_routes; r->method; r++) {
+        char roles[64];
+        roles_text(r->roles, roles, sizeof(roles));
+        printf("%-6s %-36s %-24s %s\n", r->method, r->path, roles, r->summary);
+    }
     return 0;
 }

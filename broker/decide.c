@@ -59,9 +59,6 @@ static void judge_target(struct model *model, const struct workload *workload,
                          const struct node *target, struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
-    if (strcmp(workload->node, target->name) == 0)
-        verdict_add(verdict, VERDICT_SAME_NODE, VERDICT_REJECT, NULL,
-                    "workload '%s' is on node '%s' already", workload->name, target->name);
     judge_liveness(model, target, "target", verdict);
     if (pool && !model_is_member(pool, target)) {
         char remedy[256];
@@ -93,11 +90,42 @@ void decide_move(struct model *model, const struct workload *workload, const str
                  struct verdict *verdict)
 {
     judge_workload(model, workload, verdict);
+    if (strcmp(workload->node, target->name) == 0)
+        verdict_add(verdict, VERDICT_SAME_NODE, VERDICT_REJECT, NULL,
+                    "workload '%s' is on node '%s' already", workload->name, target->name);
     judge_target(model, workload, target, verdict);
     verdict_sort(verdict);
 }
 
-static unsigned surplus(const struct cpu_profile *need, const struct cpu_profile *target)
+void decide_living(struct model *model, const struct workload *workload, const struct node *target,
+                   struct verdict *verdict)
+{
+    judge_target(model, workload, target, verdict);
+    verdict_sort(verdict);
+}
+
+void decide_pool(struct model *model, const struct pool *pool, const struct node *target,
+                 struct verdict *verdict)
+{
+    const struct verdict_policy policy = {.mix_vendors = pool->mix_vendors};
+    judge_liveness(model, target, "target", verdict);
+    if (!model_is_member(pool, target))
+        verdict_add(verdict, VERDICT_NOT_IN_POOL, VERDICT_REJECT, NULL,
+                    "node '%s' is no member of pool '%s'", target->name, pool->name);
+    if (!target->profile)
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
+                    "its agent sends a report shortly after it starts",
+                    "node '%s' has not reported its CPUs", target->name);
+    else if (!pool->profile)
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT, NULL,
+                    "pool '%s' has no mask: none of its members has reported", pool->name);
+    else
+        verdict_judge(pool->profile, target->profile->cpu, pool->name, target->name, &policy,
+                      verdict);
+    verdict_sort(verdict);
+}
+
+unsigned decide_surplus(const struct cpu_profile *need, const struct cpu_profile *target)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++)
@@ -150,7 +178,7 @@ static void consider(struct model *model, const struct workload *workload,
     if (verdict.rejected) {
         take_rejects(refusals, &verdict);
     } else {
-        unsigned spare = surplus(workload->need, target->profile->cpu);
+        unsigned spare = decide_surplus(workload->need, target->profile->cpu);
         if (better(&verdict, spare, best)) {
             verdict_done(&best->verdict);
             *best = (struct best){target, verdict, spare};

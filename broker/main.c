@@ -57,7 +57,7 @@ static const struct cli_option migrate_options[] = {
     OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option token_options[] = {
-    {"role", 0, "ROLE", false, "agent, operator or viewer (needed)"},
+    {"role", 0, "ROLE", false, "agent, operator, viewer or webhook (needed)"},
     {"node", 0, "NODE", false, "the one node that an agent's token is for"},
     {"note", 0, "TEXT", false, "what it is for, shown in the list"},
     OUTPUT, CONNECTION, {0},

@@ -27,7 +27,8 @@
 #define ROLES(X)               \
     X(VIEWER, "viewer", 1)     \
     X(OPERATOR, "operator", 2) \
-    X(AGENT, "agent", 4)
+    X(AGENT, "agent", 4)       \
+    X(WEBHOOK, "webhook", 8) /* may ask at the doors, and nothing else */
 
 enum role {
 #define X(role, name, bit) ROLE_##role = (bit),

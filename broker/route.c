@@ -7,14 +7,15 @@
 #define READ    (ROLE_VIEWER | ROLE_OPERATOR)
 #define WRITE   ROLE_OPERATOR
 #define AGENT   ROLE_AGENT
+#define ASK     (ROLE_WEBHOOK | READ)
 #define EITHER  (WRITE | AGENT)
 #define KIB     1024UL
 #define REPORT  CPU_REPORT_MAX_BYTES
 
 const struct http_route broker_routes[] = {
   /* clang-format off */
-    {"POST",   "/v1/check",                          READ,    4 * KIB,   api_check,              NULL,
-     "the verdict about a move, nothing else happens"},
+    {"POST",   "/v1/check",                          READ,    128 * KIB,  api_check,              NULL,
+     "the verdict about a move, or about many; nothing else happens"},
     {"POST",   "/migrate",                           WRITE,   4 * KIB,   api_migrate,            NULL,
      "moves a workload"},
     {"POST",   "/v1/migrate",                        WRITE,   4 * KIB,   api_migrate,            NULL,
@@ -73,6 +74,9 @@ const struct http_route broker_routes[] = {
      "makes a token; the answer is the only place that has it"},
     {"DELETE", "/v1/tokens/{id}",                    WRITE,   0,         api_token_delete,       NULL,
      "removes a token"},
+#define X(path, function, summary) {"POST", path, ASK, DOOR_BODY_MAX, api_##function, NULL, summary},
+    DOORS(X)
+#undef X
     {"GET",    "/healthz",                           ANYBODY, 0,         api_healthz,            NULL,
      "the broker runs"},
     {"GET",    "/readyz",                            ANYBODY, 0,         api_readyz,             NULL,

@@ -82,6 +82,30 @@ void secret_new(char hex[SECRET_HEX_BYTES])
     random_hex(32, hex);
 }
 
+int base64_text(const char *base64, char *text, size_t size)
+{
+    const gnutls_datum_t in = {.data = (unsigned char *)base64, .size = (unsigned)strlen(base64)};
+    gnutls_datum_t out = {0};
+    if (in.size / 4 * 3 > size + 3 || gnutls_base64_decode2(&in, &out) < 0)
+        return -1;
+    int rc = out.size < size && !memchr(out.data, 0, out.size) ? 0 : -1;
+    if (rc == 0) {
+        memcpy(text, out.data, out.size);
+        text[out.size] = '\0';
+    }
+    gnutls_memset(out.data, 0, out.size);
+    gnutls_free(out.data);
+    return rc;
+}
+
+void hmac_sha256_hex(const char *key, const void *data, size_t length, char hex[SHA256_HEX_BYTES])
+{
+    uint8_t bytes[SHA256_BYTES];
+    check(gnutls_hmac_fast(GNUTLS_MAC_SHA256, key, strlen(key), data, length, bytes),
+          "HMAC-SHA256 failed");
+    to_hex(bytes, sizeof(bytes), hex);
+}
+
 int secret_equal(const char *a, const char *b)
 {
     size_t length = strlen(a);

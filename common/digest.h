@@ -26,5 +26,10 @@ void sha256_hex(const void *data, size_t length, char hex[SHA256_HEX_BYTES]);
 void secret_new(char hex[SECRET_HEX_BYTES]);
 /* `bytes` (at most 32) random bytes as hex into hex[2 * bytes + 1]. */
 void random_hex(size_t bytes, char *hex);
+/* Decodes standard base64 into at most `size` - 1 bytes and a NUL; -1 when it is none, is too long
+ * or holds a NUL. */
+int base64_text(const char *base64, char *text, size_t size);
+/* HMAC-SHA256 of the data under the key, as hex. */
+void hmac_sha256_hex(const char *key, const void *data, size_t length, char hex[SHA256_HEX_BYTES]);
 /* Compares in constant time for equal lengths. */
 int secret_equal(const char *a, const char *b);

@@ -103,6 +103,7 @@ int http_server_start(const struct http_config *config, struct http_server **ret
     server->authenticate = config->authenticate;
     server->observe = config->observe;
     server->thread_per_connection = config->thread_per_connection;
+    server->tls_client_optional = config->tls_client_optional;
     server->tls = tls;
     server->address = http_listen_name(fd);
     /* Signals are the business of the program's own threads. */

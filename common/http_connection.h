@@ -21,6 +21,7 @@ struct http_server {
     void (*observe)(void *ctx, const struct http_route *route, unsigned status,
                     int64_t duration_us);
     bool thread_per_connection;
+    bool tls_client_optional;
     struct http_tls tls;
     char *address;
     atomic_uint requests; /* begun and not over */

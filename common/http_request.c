@@ -80,13 +80,20 @@ static int find_route(struct http_connection *c, const char *method, const char 
 
 static int check_client(struct http_connection *c)
 {
-    if (!c->server->tls.client_ca_pem || c->client_verified)
+    if (!c->server->tls.client_ca_pem)
         return 0;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    if (!info || http_tls_verify_client(info->tls_session, &c->refusal) < 0)
-        return -1;
-    c->client_verified = true;
+    if (!c->client_verified) {
+        const union MHD_ConnectionInfo *info =
+            MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+        if (!info)
+            return error_set(&c->refusal, ERROR_UNAUTHENTICATED, "this server speaks TLS only");
+        if (c->server->tls_client_optional && !http_tls_client_shown(info->tls_session))
+            return 0;
+        if (http_tls_verify_client(info->tls_session, &c->refusal) < 0)
+            return -1;
+        c->client_verified = true;
+    }
+    c->req.tls_client_verified = true;
     return 0;
 }
 

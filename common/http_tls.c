@@ -116,6 +116,12 @@ int http_tls_verify_client(void *session, struct error *err)
     return 0;
 }
 
+bool http_tls_client_shown(void *session)
+{
+    unsigned count = 0;
+    return gnutls_certificate_get_peers(session, &count) != NULL && count > 0;
+}
+
 ssize_t http_tls_send(void *session, const char *data, size_t length)
 {
     ssize_t n = gnutls_record_send(session, data, length);

@@ -2,6 +2,7 @@
 /* http_tls.h - certificates of the server and of its clients, checked with GnuTLS; http.c's own. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -20,5 +21,7 @@ void http_tls_done(struct http_tls *tls);
 /* Whether the client of this gnutls_session_t showed a certificate of a trusted authority.
  * ERROR_UNAUTHENTICATED. */
 int http_tls_verify_client(void *session, struct error *err);
+/* Whether it showed a certificate at all. */
+bool http_tls_client_shown(void *session);
 /* Sends on a non-blocking session; as write(2), -1 with errno EAGAIN. */
 ssize_t http_tls_send(void *session, const char *data, size_t length);

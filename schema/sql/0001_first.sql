@@ -131,7 +131,7 @@ CREATE TABLE migration_event (
 CREATE TABLE token (
     sha256        TEXT PRIMARY KEY CHECK (length(sha256) = 64),
     id            TEXT NOT NULL UNIQUE,
-    role          TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'agent')),
+    role          TEXT NOT NULL CHECK (role IN ('viewer', 'operator', 'agent', 'webhook')),
     node          TEXT,
     note          TEXT,
     created_at_ms INTEGER NOT NULL

@@ -144,11 +144,56 @@ call "$OPERATOR" POST /v1/check 200 '{"from":"node-a","to":"lesser"}'
 same "the verdict" reject "$(member .verdict)"
 call "$OPERATOR" POST /v1/check 404 '{"from":"node-a","to":"nobody"}'
 call "$OPERATOR" POST /v1/check 400 '{"to":"node-b"}'
-call "$OPERATOR" POST /v1/check 413 "$(head -c 70000 /dev/zero | tr '\0' ' ')"
+call "$OPERATOR" POST /v1/check 413 "$(head -c 140000 /dev/zero | tr '\0' ' ')"
 call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"lesser"}'
 call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"node-a"}'
 call "$OPERATOR" POST /migrate 404 '{"workload":"w2","to":"node-b"}'
 call "$OPERATOR" POST /migrate 200 '{"workload":"w1","to":"node-b","dry_run":true}'
+
+call "$OPERATOR" POST /v1/check 200 '{"workload":"w1","to":["lesser","node-b"]}'
+same "the ranking" "node-b approve lesser reject" \
+    "$(member '[.targets[] | .to, .verdict] | join(" ")')"
+call "$OPERATOR" POST /v1/check 200 '{"from":"node-a","pool":"default"}'
+same "all members but the source" node-b "$(member '[.targets[].to] | join(" ")')"
+call "$OPERATOR" POST /v1/check 404 '{"from":"node-a","to":["nobody"]}'
+call "$OPERATOR" POST /v1/check 400 '{"from":"node-a","to":["node-b"],"pool":"default"}'
+call "$OPERATOR" POST /v1/check 400 '{"from":"node-a","to":[1]}'
+
+step "the doors, and who may knock"
+call "$OPERATOR" POST /v1/tokens 201 '{"role":"webhook"}'
+HOOK=$(member .token)
+call "$HOOK" GET /v1/nodes 403
+call "$HOOK" POST /migrate 403 '{"workload":"w1"}'
+call "$AGENT_A" POST /webhooks/check 403 '{"workload":"w1","to":"node-b"}'
+call "" POST /webhooks/check 401 '{"workload":"w1","to":"node-b"}'
+call "$HOOK" POST /webhooks/check 200 '{"workload":"w1","to":["node-b","lesser"],"timeout_ms":2000}'
+basic() { # PASSWORD STATUS BODY PATH
+    same "$4 with a password" "$2" "$(curl -s -o "$TEST_DIR/reply" -w '%{http_code}' --max-time 20 \
+        -u "scheduler:$1" --data-binary "$3" "$URL$4")"
+    REPLY_BODY=$(cat "$TEST_DIR/reply")
+}
+pod='{"metadata":{"name":"p","annotations":{"cpubroker.dev/workload":"w1"}}}'
+basic "$HOOK" 200 "{\"Pod\":$pod,\"Nodes\":null,\"NodeNames\":[\"node-b\",\"lesser\"]}" /webhooks/kubernetes/filter
+same "the node that fits" node-b "$(member '.NodeNames | join(" ")')"
+same "the one that does not" true "$(member '.FailedAndUnresolvableNodes | has("lesser")')"
+same "no error, which could let all pass" true "$(member '(.Error // "") == ""')"
+basic nonsense 401 '{}' /webhooks/kubernetes/filter
+same "a password elsewhere" 401 \
+    "$(curl -s -o /dev/null -w '%{http_code}' --max-time 20 -u "x:$OPERATOR" "$URL/v1/nodes")"
+call "$HOOK" POST /webhooks/kubernetes/prioritize 200 "{\"Pod\":$pod,\"NodeNames\":[\"node-b\"]}"
+call "$HOOK" POST /webhooks/kubernetes/filter 200 "{\"Pod\":$pod,\"NodeNames\":[\"node-b\"]}"
+review() { # the pod's node
+    jq -nc --arg node "$1" --argjson pod "$pod" '{apiVersion:"admission.k8s.io/v1",kind:"AdmissionReview",
+        request:{uid:"u1",operation:"CREATE",kind:{group:"",version:"v1",kind:"Pod"},resource:{group:"",version:"v1",resource:"pods"},
+        object:($pod + {spec:{nodeName:$node,containers:[{name:"c",image:"i"}]}})}}'
+}
+call "$HOOK" POST /webhooks/kubernetes/validate 200 "$(review lesser)"
+same "a pod pinned where it cannot live" "u1 false" "$(member '.response | "\(.uid) \(.allowed)"')"
+same "the reason names what lacks" true "$(member '.response.status.message | contains("lacks")')"
+call "$HOOK" POST /webhooks/kubernetes/validate 200 "$(review node-b)"
+same "a pod pinned where it can" "u1 true" "$(member '.response | "\(.uid) \(.allowed)"')"
+call "$HOOK" POST /webhooks/kubernetes/mutate 200 "$(review "")"
+same "what a mutation allows" true "$(member .response.allowed)"
 
 step "a move, cancelled"
 call "$OPERATOR" POST /v1/migrate 202 '{"workload":"w1"}'
