@@ -107,7 +107,9 @@ struct format_bits format_bits_at(const struct cpu_profile *mask, uint32_t leaf,
                                   unsigned reg)
 {
     int word = cpu_word_find(leaf, subleaf, (enum cpu_register)reg);
-    return word < 0 ? (struct format_bits){0} : format_bits(mask, (unsigned)word);
+    if (word < 0)
+        return (struct format_bits){0};
+    return format_bits(mask, (unsigned)word);
 }
 
 uint32_t format_word(const struct cpu_profile *mask, uint32_t leaf, uint32_t subleaf, unsigned reg)
