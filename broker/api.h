@@ -49,7 +49,7 @@
 HANDLERS(X)
 #undef X
 
-#define X(path, function, summary)                                                                 \
+#define X(path, function, summary) \
     int api_##function(struct http_request *req, struct http_reply *reply, struct error *err);
 DOORS(X)
 #undef X

@@ -13,9 +13,9 @@ struct metrics;
 struct verdict_cache;
 
 struct broker_config {
-    char *listen, *state_dir; /* owned */
+    char *listen, *state_dir;                 /* owned */
     char *tls_cert, *tls_key, *tls_client_ca; /* owned; may be NULL */
-    char *log_level;          /* owned */
+    char *log_level;                          /* owned */
     bool allow_plain_http;
     uint64_t heartbeat_interval_ms, silent_after_ms;
     uint64_t prepare_timeout_ms, dump_timeout_ms, transfer_timeout_ms, restore_timeout_ms;
