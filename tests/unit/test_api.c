@@ -29,7 +29,8 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* What a role may not, whatever the body. */
+/* What a role may not, whatever the body; that no route is open by mistake, openapi.yaml's table
+ * tells (api_contract.sh). */
 static void roles(void **state)
 {
     struct site *s = *state;
@@ -70,10 +71,6 @@ static void roles(void **state)
         {"DELETE", "/v1/tokens/t-1",              false, true,  false},
         {"GET",    "/metrics",                    true,  true,  false},
     };
-    size_t count = 0;
-    for (const struct http_route *r = broker_routes; r->method; r++)
-        count += r->roles != 0;
-    assert_int_equal(count, ARRAY_LEN(routes));
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
         const char *const secrets[] = {f->viewer_token, f->operator_token, s->a};
         const bool may[] = {routes[i].viewer, routes[i].operator, routes[i].agent };
@@ -98,45 +95,45 @@ static void bad_bodies(void **state)
         char who;
         const char *method, *path, *body, *word;
     } cases[] = {
-        {'o', "POST", "/v1/check",                   "",                                                 "empty"                    },
-        {'o', "POST", "/v1/check",                   "{",                                                "JSON"                     },
-        {'o', "POST", "/v1/check",                   "[]",                                               "object"                   },
-        {'o', "POST", "/v1/check",                   "{\"from\":\"a\"}",                                 "to: missing"              },
-        {'o', "POST", "/v1/check",                   "{\"to\":\"a\"}",                                   "either workload or from"  },
-        {'o', "POST", "/v1/check",                   "{\"from\":\"a\",\"workload\":\"w\",\"to\":\"a\"}", "either"                   },
-        {'o', "POST", "/v1/check",                   "{\"from\":7,\"to\":\"a\"}",                        "from: expected a string"  },
-        {'o', "POST", "/v1/check",                   "{\"from\":\"a\",\"to\":\"../x\"}",                 "to"                       },
-        {'o', "POST", "/migrate",                    "{}",                                               "workload: missing"        },
-        {'o', "POST", "/migrate",                    "{\"workload\":\"w\",\"dry_run\":1}",               "dry_run"                  },
-        {'o', "POST", "/migrate",                    "{\"workload\":\"w\",\"idempotency_key\":\"\"}",    "1 to 128"                 },
-        {'o', "POST", "/migrate",                    "{\"workload\":\"w w\"}",                           "workload"                 },
-        {'o', "PUT",  "/v1/pools/p",                 "{\"policy\":1}",                                   "policy"                   },
-        {'o', "PUT",  "/v1/pools/p",                 "{\"policy\":{\"mix_vendors\":\"yes\"}}",           "mix_vendors"              },
-        {'o', "PUT",  "/v1/pools/-p",                "",                                                 "pool"                     },
-        {'o', "PUT",  "/v1/nodes/n/report",          "{\"schema\":\"other/1\"}",                         "schema"                   },
-        {'o', "POST", "/v1/tokens",                  "{\"role\":\"king\"}",                              "viewer, operator or agent"},
-        {'o', "POST", "/v1/tokens",                  "{\"role\":\"viewer\",\"node\":\"a\"}",             "agent's"                  },
-        {'o', "POST", "/v1/tokens",                  "{\"role\":\"agent\",\"node\":\"a/b\"}",            "node"                     },
-        {'a', "POST", "/v1/nodes/a/heartbeat",       "{}",                                               "workloads: missing"       },
+        {'o', "POST", "/v1/check",                   "",                                                 "empty"                  },
+        {'o', "POST", "/v1/check",                   "{",                                                "JSON"                   },
+        {'o', "POST", "/v1/check",                   "[]",                                               "object"                 },
+        {'o', "POST", "/v1/check",                   "{\"from\":\"a\"}",                                 "to: missing"            },
+        {'o', "POST", "/v1/check",                   "{\"to\":\"a\"}",                                   "either workload or from"},
+        {'o', "POST", "/v1/check",                   "{\"from\":\"a\",\"workload\":\"w\",\"to\":\"a\"}", "either"                 },
+        {'o', "POST", "/v1/check",                   "{\"from\":7,\"to\":\"a\"}",                        "from: expected a string"},
+        {'o', "POST", "/v1/check",                   "{\"from\":\"a\",\"to\":\"../x\"}",                 "to"                     },
+        {'o', "POST", "/migrate",                    "{}",                                               "workload: missing"      },
+        {'o', "POST", "/migrate",                    "{\"workload\":\"w\",\"dry_run\":1}",               "dry_run"                },
+        {'o', "POST", "/migrate",                    "{\"workload\":\"w\",\"idempotency_key\":\"\"}",    "1 to 128"               },
+        {'o', "POST", "/migrate",                    "{\"workload\":\"w w\"}",                           "workload"               },
+        {'o', "PUT",  "/v1/pools/p",                 "{\"policy\":1}",                                   "policy"                 },
+        {'o', "PUT",  "/v1/pools/p",                 "{\"policy\":{\"mix_vendors\":\"yes\"}}",           "mix_vendors"            },
+        {'o', "PUT",  "/v1/pools/-p",                "",                                                 "pool"                   },
+        {'o', "PUT",  "/v1/nodes/n/report",          "{\"schema\":\"other/1\"}",                         "schema"                 },
+        {'o', "POST", "/v1/tokens",                  "{\"role\":\"king\"}",                              "viewer, operator"       },
+        {'o', "POST", "/v1/tokens",                  "{\"role\":\"viewer\",\"node\":\"a\"}",             "agent's"                },
+        {'o', "POST", "/v1/tokens",                  "{\"role\":\"agent\",\"node\":\"a/b\"}",            "node"                   },
+        {'a', "POST", "/v1/nodes/a/heartbeat",       "{}",                                               "workloads: missing"     },
         {'a', "POST", "/v1/nodes/a/heartbeat",       "{\"workloads\":{}}",
-         "workloads: expected an array"                                                                                             },
-        {'a', "POST", "/v1/nodes/a/heartbeat",       "{\"workloads\":[1]}",                              "workloads[0]"             },
+         "workloads: expected an array"                                                                                           },
+        {'a', "POST", "/v1/nodes/a/heartbeat",       "{\"workloads\":[1]}",                              "workloads[0]"           },
         {'a', "POST", "/v1/nodes/a/heartbeat",
-         "{\"workloads\":[{\"name\":\"w\",\"state\":\"flying\"}]}",                                      "flying"                   },
+         "{\"workloads\":[{\"name\":\"w\",\"state\":\"flying\"}]}",                                      "flying"                 },
         {'a', "POST", "/v1/nodes/a/heartbeat",
-         "{\"workloads\":[{\"name\":\"w/x\",\"state\":\"running\"}]}",                                   "workloads[0]"             },
+         "{\"workloads\":[{\"name\":\"w/x\",\"state\":\"running\"}]}",                                   "workloads[0]"           },
         {'a', "POST", "/v1/nodes/a/heartbeat",       "{\"workloads\":[],\"free_bytes\":-1}",
-         "free_bytes"                                                                                                               },
-        {'a', "PUT",  "/v1/nodes/a/workloads/x",     "{\"pool\":\"default\"}",                           "command: missing"         },
+         "free_bytes"                                                                                                             },
+        {'a', "PUT",  "/v1/nodes/a/workloads/x",     "{\"pool\":\"default\"}",                           "command: missing"       },
         {'a', "PUT",  "/v1/nodes/a/workloads/x",     "{\"pool\":\"default\",\"command\":[1]}",
-         "command[0]"                                                                                                               },
+         "command[0]"                                                                                                             },
         {'a', "PUT",  "/v1/nodes/a/workloads/x",
-         "{\"pool\":\"default\",\"command\":[],\"dir\":\"relative\"}",                                   "absolute"                 },
-        {'a', "POST", "/v1/migrations/m-1/progress", "{\"node\":\"a\"}",                                 "state: missing"           },
+         "{\"pool\":\"default\",\"command\":[],\"dir\":\"relative\"}",                                   "absolute"               },
+        {'a', "POST", "/v1/migrations/m-1/progress", "{\"node\":\"a\"}",                                 "state: missing"         },
         {'a', "POST", "/v1/migrations/m-1/progress", "{\"node\":\"a\",\"state\":\"flown\"}",
-         "flown"                                                                                                                    },
+         "flown"                                                                                                                  },
         {'a', "POST", "/v1/migrations/m-1/progress", "{\"node\":\"a\",\"state\":\"failure\"}",
-         "error: missing"                                                                                                           },
+         "error: missing"                                                                                                         },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         int status = fixture_call(f, cases[i].who == 'a' ? s->a : f->operator_token,
