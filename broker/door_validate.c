@@ -240,8 +240,11 @@ static int consider_affinity(struct pins *p, struct error *err)
 static int refuse(struct pins *p, const char *node, struct error *err)
 {
     char words[2 * DOOR_NAME_BYTES];
-    door_subject_words(&p->review->claim.subject, words, sizeof(words));
+    const struct door_subject *subject = &p->review->claim.subject;
     const char *reasons = p->reasons.text ? p->reasons.text : "";
+    door_subject_words(subject, words, sizeof(words));
+    if (subject->kind == DOOR_POOL)
+        snprintf(words, sizeof(words), "what is born in pool %s", subject->name);
     if (node)
         return error_set(err, ERROR_REJECTED, "pod %s is bound to a node where %s cannot live: %s",
                          p->review->name, words, reasons);

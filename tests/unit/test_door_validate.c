@@ -49,7 +49,8 @@ static const struct {
      "(choose "
      "a node that has it)"},
     {POOL,                                                                              "{\"nodeName\":\"node-x\"}",
-     "pool default cannot live: node-x: not_in_pool: it is no member of pool default"},
+     "what is born in pool default cannot live: node-x: not_in_pool: it is no member of pool "
+     "default"},
     {W1,                                                                                "{\"nodeName\":\"stranger\"}",                                                              "stranger: no node 'stranger'"},
     {W1,                                                                                "{\"nodeName\":\"no name\"}",                                                               "is no name"},
     {"{\"cpubroker.dev/workload\":\"broken\"}",                                         "{\"nodeName\":\"node-a\"}",
