@@ -18,7 +18,10 @@
 #include "log.h"
 #include "migration.h"
 #include "probe.h"
+#include "process.h"
 #include "workload.h"
+
+#define LOCK_WAIT_MS 5000
 
 struct agent {
     const struct agent_config *config; /* borrowed */
@@ -138,7 +141,14 @@ static int take_lock(struct agent *agent, struct error *err)
     agent->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (agent->lock_fd < 0)
         return error_errno(err, ERROR_FAILED, "cannot open '%s'", path);
-    if (flock(agent->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+    /* One that was killed keeps the lock until the last of its threads has left the kernel, which
+     * a write to a slow disk delays. */
+    int64_t deadline = process_now_ms() + LOCK_WAIT_MS;
+    int rc = flock(agent->lock_fd, LOCK_EX | LOCK_NB);
+    for (; rc < 0 && errno == EWOULDBLOCK && process_now_ms() < deadline;
+         rc = flock(agent->lock_fd, LOCK_EX | LOCK_NB))
+        process_sleep_ms(50);
+    if (rc < 0) {
         if (errno != EWOULDBLOCK)
             return error_errno(err, ERROR_FAILED, "cannot lock '%s'", path);
         return error_set(err, ERROR_CONFLICT,
