@@ -599,5 +599,7 @@ int main(int argc, char **argv)
     }
     serve(&s);
     unlink(SHIM_SOCKET_NAME);
-    return 0;
+    /* Nothing is left to flush. A leak sanitizer would look around by a child of its own, which
+     * whoever removes the workload kills with the others, and would wait for it for ever. */
+    _exit(0);
 }
