@@ -265,6 +265,39 @@ static void a_source_that_is_gone_for_good(void **state)
     tells(s, "a", "killed"); /* it is back after all */
 }
 
+/* While a move lives the ticket is in the database; afterwards it is nowhere. */
+static void a_ticket_dies_with_its_move(void **state)
+{
+    struct site *s = *state;
+    char ticket[65];
+    begin(s);
+    call_expect(s->f, s->target, "GET", "/v1/nodes/b/assignments", NULL, 200);
+    snprintf(ticket, sizeof(ticket), "%s", fixture_str(s->f, "assignments.0.ticket"));
+    tells(s, "b", "failure");
+    action_now(s, "b");
+    assert_string_equal(fixture_str(s->f, "assignments.0.ticket"), ticket);
+    tells(s, "a", "resumed");
+    for (int i = 0; i < 2; i++) {
+        assert_string_equal(action_now(s, "b"), "discard");
+        assert_null(fixture_member(s->f, "assignments.0.ticket"));
+        fixture_restart(s->f); /* and not in the database either */
+    }
+}
+
+/* Verdicts are cached, and must not outlive the move that they speak of. */
+static void checks_follow_the_move(void **state)
+{
+    struct site *s = *state;
+    static const char question[] = "{\"workload\":\"w\",\"to\":\"b\"}";
+    begin(s);
+    tells(s, "b", "failure");
+    call_expect(s->f, s->f->viewer_token, "POST", "/v1/check", question, 200);
+    assert_string_equal(fixture_str(s->f, "reasons.0.code"), "migration_running");
+    tells(s, "a", "resumed");
+    call_expect(s->f, s->f->viewer_token, "POST", "/v1/check", question, 200);
+    assert_string_equal(fixture_str(s->f, "verdict"), "approve");
+}
+
 static void a_report_twice_is_one(void **state)
 {
     struct site *s = *state;
@@ -683,6 +716,8 @@ int main(void)
         cmocka_unit_test(every_report_in_every_state),
         TEST(killed_only_after_running),
         TEST(a_source_that_is_gone_for_good),
+        TEST(a_ticket_dies_with_its_move),
+        TEST(checks_follow_the_move),
         TEST(a_report_twice_is_one),
         cmocka_unit_test(failures_before_the_commit_undo),
         TEST(no_way_back_from_committing),
