@@ -79,13 +79,11 @@ static int among(struct pins *p, struct door_json values, const char *node, stru
     return 0;
 }
 
-/* Whether what the term and the selector say of names lets `node` be; -1 with an error. */
+/* Whether what the term says of names lets `node` be; -1 with an error. */
 static int admits(struct pins *p, struct door_json term, const char *node, struct error *err)
 {
     struct door_json list, v;
     const char *key;
-    if (p->selector.text && !door_json_equals(p->selector, node))
-        return 0;
     for (size_t i = 0; i < LIST_COUNT; i++) {
         if (term_list(p, term, i, &list, &key, err) < 0)
             return -1;
