@@ -30,6 +30,7 @@
     X(api_pool_what_if)       \
     X(api_workloads_list)     \
     X(api_workload_get)       \
+    X(api_events_list)        \
     X(api_check)              \
     X(api_migrate)            \
     X(api_migrations_list)    \

@@ -54,7 +54,7 @@ static int snapshot_of(struct http_request *req, const char **ret_pool, struct s
     struct snapshot *s = pool ? xcalloc(1, sizeof(*s)) : NULL;
     if (pool) {
         struct node *node = NULL;
-        s->mix_vendors = pool->mix_vendors;
+        s->mix_vendors = pool->policy.mix_vendors;
         SORTED_EACH(&pool->members, node)
         if (node->profile)
             snapshot_add(s, node->name, cpu_profile_ref(node->profile->cpu));

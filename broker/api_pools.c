@@ -17,13 +17,11 @@ static json_object *member_names(const struct pool *pool, bool without_report)
 
 static json_object *pool_json(const struct pool *pool)
 {
-    json_object *policy = json_object_new_object();
-    json_put_bool(policy, "mix_vendors", pool->mix_vendors);
     json_object *o = json_object_new_object();
     json_put_str(o, "name", pool->name);
     json_put_int(o, "epoch", pool->epoch);
     json_put(o, "members", member_names(pool, false));
-    json_put(o, "policy", policy);
+    json_put(o, "policy", pool_policy_json(&pool->policy));
     json_put_str(o, "level", pool->profile ? cpu_profile_level(pool->profile) : NULL);
     json_put_int(o, "created_at_ms", pool->created_at_ms);
     return o;
@@ -66,11 +64,11 @@ int api_pool_get(struct http_request *req, struct http_reply *reply, struct erro
     return reply_pool(api_broker(req)->model, name, 200, reply, err);
 }
 
-static int decode_policy(const struct http_request *req, bool *ret_mix_vendors, struct error *err)
+static int decode_policy(const struct http_request *req, struct pool_policy *ret, struct error *err)
 {
     autojson *json = NULL;
     json_object *policy = NULL;
-    *ret_mix_vendors = false;
+    *ret = pool_policy_default();
     if (req->body_length == 0)
         return 0; /* a pool with the usual policy */
     if (http_request_json(req, &json, err) < 0)
@@ -79,16 +77,17 @@ static int decode_policy(const struct http_request *req, bool *ret_mix_vendors, 
         return 0;
     if (json_get_object("pool", json, "policy", &policy, err) < 0)
         return -1;
-    return json_opt_bool("pool: policy", policy, "mix_vendors", ret_mix_vendors, err);
+    return pool_policy_decode(policy, ret, err);
 }
 
 int api_pool_put(struct http_request *req, struct http_reply *reply, struct error *err)
 {
     struct model *model = api_broker(req)->model;
     const char *name = NULL;
-    bool mix_vendors = false, made = false;
-    if (api_name(req, "pool", &name, err) < 0 || decode_policy(req, &mix_vendors, err) < 0 ||
-        model_pool_put(model, name, mix_vendors, &made, err) < 0)
+    struct pool_policy policy;
+    bool made = false;
+    if (api_name(req, "pool", &name, err) < 0 || decode_policy(req, &policy, err) < 0 ||
+        model_pool_put(model, name, &policy, &made, err) < 0)
         return -1;
     return reply_pool(model, name, made ? 201 : 200, reply, err);
 }

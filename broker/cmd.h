@@ -42,6 +42,7 @@ int cmd_read_report(const char *path, const char *name, json_object **ret, struc
 void cmd_age(int64_t at_ms, char text[32]);
 
 int cmd_check(const struct cli_args *args, struct error *err);
+int cmd_events(const struct cli_args *args, struct error *err);
 int cmd_masks(const struct cli_args *args, struct error *err);
 int cmd_matrix(const struct cli_args *args, struct error *err);
 int cmd_migrate(const struct cli_args *args, struct error *err);

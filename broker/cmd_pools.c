@@ -10,7 +10,8 @@
 
 int cmd_pools(const struct cli_args *args, struct error *err)
 {
-    static const char *const titles[] = {"NAME", "EPOCH", "MEMBERS", "LEVEL", "MIX VENDORS", NULL};
+    static const char *const titles[] = {"NAME",      "EPOCH",    "MEMBERS", "LEVEL", "MIX VENDORS",
+                                         "MIN LEVEL", "EVIDENCE", "ISLANDS", NULL};
     autojson *reply = NULL;
     bool rejected = false, printed = false;
     if (cmd_call(args, "GET", "/v1/pools", NULL, &reply, &rejected, err) < 0 ||
@@ -24,7 +25,11 @@ int cmd_pools(const struct cli_args *args, struct error *err)
         table_cell_int(table, json_int(pool, "epoch"));
         table_cell_int(table, (long long)json_array_size(json_member(pool, "members")));
         table_cell(table, json_str(pool, "level"));
-        table_cell(table, json_flag(json_member(pool, "policy"), "mix_vendors") ? "allowed" : "no");
+        json_object *policy = json_member(pool, "policy");
+        table_cell(table, json_flag(policy, "mix_vendors") ? "allowed" : "no");
+        table_cell(table, *json_str(policy, "min_level") ? json_str(policy, "min_level") : "any");
+        table_cell(table, json_str(policy, "evidence"));
+        table_cell(table, json_str(policy, "islands"));
     }
     if (!printed)
         table_print(table, stdout);
@@ -37,6 +42,12 @@ int cmd_pools_create(const struct cli_args *args, struct error *err)
     json_object *policy = json_object_new_object();
     autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
     json_put_bool(policy, "mix_vendors", cli_flag(args, "mix-vendors"));
+    if (cli_value(args, "min-level", NULL))
+        json_put_str(policy, "min_level", cli_value(args, "min-level", NULL));
+    if (cli_value(args, "evidence", NULL))
+        json_put_str(policy, "evidence", cli_value(args, "evidence", NULL));
+    if (cli_value(args, "islands", NULL))
+        json_put_str(policy, "islands", cli_value(args, "islands", NULL));
     json_put(body, "policy", policy);
     return cmd_change(args, "PUT", path, body, err, "pool '%s' is there", args->rest[0]);
 }

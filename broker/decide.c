@@ -55,6 +55,51 @@ static void judge_workload(struct model *model, const struct workload *workload,
         judge_engine(source, "source", verdict);
 }
 
+/* Whether the workload, once it has lived on `target`, could go on to some other member with an
+ * agent, or back. Who is silent just now counts: that is about the moment. */
+static bool could_go_on(const struct pool *pool, const struct workload *workload,
+                        const struct node *target)
+{
+    const struct verdict_policy policy = {.mix_vendors = pool->policy.mix_vendors};
+    AUTO(cpu_profile) need = cpu_profile_join(workload->need, target->profile->cpu);
+    autofree const struct profile **refused = xcalloc(pool->members.count + 1, sizeof(*refused));
+    size_t refused_count = 0;
+    struct node *member = NULL;
+    SORTED_EACH(&pool->members, member)
+    {
+        struct verdict verdict = {0};
+        bool known = false;
+        if (member == target || member->imported || !member->profile)
+            continue;
+        for (size_t i = 0; i < refused_count && !known; i++)
+            known = refused[i] == member->profile;
+        if (known)
+            continue; /* equal CPUs were refused already */
+        verdict_judge(need, member->profile->cpu, target->name, member->name, &policy, &verdict);
+        bool fits = !verdict.rejected;
+        verdict_done(&verdict);
+        if (fits)
+            return true;
+        refused[refused_count++] = member->profile;
+    }
+    return false;
+}
+
+static void judge_island(const struct pool *pool, const struct workload *workload,
+                         const struct node *target, struct verdict *verdict)
+{
+    if (!pool || pool->policy.islands == ISLANDS_ALLOW || verdict->rejected ||
+        could_go_on(pool, workload, target))
+        return;
+    verdict_add(verdict, VERDICT_ISLAND,
+                pool->policy.islands == ISLANDS_REFUSE ? VERDICT_REJECT : VERDICT_WARN,
+                "choose a target whose CPU is not ahead of the pool's others, or add its like; the "
+                "pool's policy `islands` decides whether this refuses",
+                "once it has lived on node '%s', workload '%s' could go to no other member of "
+                "pool '%s', nor back: it may then use what only that node has",
+                target->name, workload->name, pool->name);
+}
+
 static void judge_target(struct model *model, const struct workload *workload,
                          const struct node *target, struct verdict *verdict)
 {
@@ -81,9 +126,11 @@ static void judge_target(struct model *model, const struct workload *workload,
                     "it is not known what workload '%s' was exposed to", workload->name);
         return;
     }
-    const struct verdict_policy policy = {.mix_vendors = pool && pool->mix_vendors};
+    const struct verdict_policy policy = {.mix_vendors = pool && pool->policy.mix_vendors};
     verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
                   verdict);
+    if (strcmp(workload->node, target->name) != 0)
+        judge_island(pool, workload, target, verdict);
 }
 
 void decide_move(struct model *model, const struct workload *workload, const struct node *target,
@@ -107,7 +154,7 @@ void decide_living(struct model *model, const struct workload *workload, const s
 void decide_pool(struct model *model, const struct pool *pool, const struct node *target,
                  struct verdict *verdict)
 {
-    const struct verdict_policy policy = {.mix_vendors = pool->mix_vendors};
+    const struct verdict_policy policy = {.mix_vendors = pool->policy.mix_vendors};
     judge_liveness(model, target, "target", verdict);
     if (!model_is_member(pool, target))
         verdict_add(verdict, VERDICT_NOT_IN_POOL, VERDICT_REJECT, NULL,
@@ -228,7 +275,7 @@ static bool share_mixed_pool(struct model *model, const struct node *a, const st
 {
     struct pool *pool = NULL;
     SORTED_EACH(&model->pools, pool)
-    if (pool->mix_vendors && model_is_member(pool, a) && model_is_member(pool, b))
+    if (pool->policy.mix_vendors && model_is_member(pool, a) && model_is_member(pool, b))
         return true;
     return false;
 }

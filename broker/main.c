@@ -24,6 +24,11 @@ static const struct cli_option import_options[] = {
 };
 static const struct cli_option create_options[] = {
     {"mix-vendors", 0, NULL, false, "allow moves between CPUs of different vendors"},
+    {"min-level", 0, "LEVEL", false, "no node joins below it: x86-64-v1 to x86-64-v4 (default: any)"},
+    {"evidence", 0, "strict|relax", false,
+     "whether what a live process provably leaves unused may relax verdicts (default: strict)"},
+    {"islands", 0, "refuse|warn|allow", false,
+     "about a target from which a workload could go nowhere else (default: warn)"},
     OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option masks_options[] = {
@@ -41,6 +46,11 @@ static const struct cli_option pool_options[] = {
 static const struct cli_option advise_options[] = {
     {"pool", 0, "POOL", false, "the pool (default: default)"},
     {"max-pools", 0, "K", false, "into how many pools to split it at most (default: 1)"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option events_options[] = {
+    {"after", 0, "SEQ", false, "only those behind this one (default: the newest)"},
+    {"limit", 0, "N", false, "at most so many, 1 to 1000 (default: 100)"},
     OUTPUT, CONNECTION, {0},
 };
 static const struct cli_option check_options[] = {
@@ -84,6 +94,7 @@ static const struct cli_command commands[] = {
     {P, "pools delete", "POOL", "Remove an empty pool", 1, 1, usual_options, cmd_pools_delete},
     {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, usual_options, cmd_pools_join},
     {P, "pools leave", "POOL NODE", "End a membership", 2, 2, usual_options, cmd_pools_leave},
+    {P, "events", "", "What happened to the fleet", 0, 0, events_options, cmd_events},
     {P, "token create", "", "Make a token and print it, once", 0, 0, token_options, cmd_token_create},
     {P, "token list", "", "The tokens, without their secrets", 0, 0, usual_options, cmd_token_list},
     {P, "token delete", "ID", "Remove a token", 1, 1, usual_options, cmd_token_delete},

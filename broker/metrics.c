@@ -10,7 +10,7 @@
 
 #include "broker.h"
 
-#define ROUTES_MAX 48
+#define ROUTES_MAX 64
 
 /* Upper bounds of the duration buckets. */
 static const struct {
@@ -173,6 +173,15 @@ static int take_count(void *ctx, const char *name, int64_t number, struct error 
     return 0;
 }
 
+static void print_events(FILE *out, const struct model *model)
+{
+    print_family(out, "cpubroker_fleet_events", "counter",
+                 "What happened to the fleet since the broker started.");
+    for (int i = 0; i < FLEET_EVENT_COUNT; i++)
+        fprintf(out, "cpubroker_fleet_events_total{kind=\"%s\"} %" PRIu64 "\n",
+                fleet_event_name((enum fleet_event)i), atomic_load(&model->event_counts[i]));
+}
+
 static int print_migrations(FILE *out, struct store *store, struct error *err)
 {
     int64_t counts[MIGRATION_STATE_COUNT] = {0};
@@ -197,6 +206,7 @@ int metrics_text(struct broker *broker, char **ret, struct error *err)
     print_family(out, "cpubroker_build", "info", "The version that runs.");
     fprintf(out, "cpubroker_build_info{version=\"%s\"} 1\n", CPUBROKER_VERSION);
     print_fleet(out, broker->model);
+    print_events(out, broker->model);
     int rc = print_migrations(out, broker->store, err);
     print_family(out, "cpubroker_verdicts", "counter", "Verdicts given, of checks and moves.");
     fprintf(out,

@@ -239,7 +239,7 @@ static bool still_approved(struct migration_change *change)
     if (strcmp(target->profile->sha256, change->next.judged_sha256) == 0)
         return true;
     const struct pool *pool = sorted_find(&model->pools, change->workload->pool);
-    const struct verdict_policy policy = {.mix_vendors = pool && pool->mix_vendors};
+    const struct verdict_policy policy = {.mix_vendors = pool && pool->policy.mix_vendors};
     struct verdict verdict = {0};
     verdict_judge(change->workload->need, target->profile->cpu, change->next.from, change->next.to,
                   &policy, &verdict);

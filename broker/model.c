@@ -232,16 +232,18 @@ static int load_node(void *ctx, const struct store_node *row, struct error *err)
 
 static int load_pool(void *ctx, const struct store_pool *row, struct error *err)
 {
-    (void)err;
     struct model *model = ctx;
     struct pool *pool = xcalloc(1, sizeof(*pool));
     pool->name = xstrdup(row->name);
-    pool->mix_vendors = row->mix_vendors;
+    pool->policy = pool_policy_default();
+    pool->policy.mix_vendors = row->mix_vendors;
     pool->created_at_ms = row->created_at_ms;
     pool->epoch = row->epoch;
     snprintf(pool->digest, sizeof(pool->digest), "%s", row->digest ? row->digest : "");
     pool->mask = mask_new();
     sorted_add(&model->pools, pool);
+    if (pool_policy_from_names(row->min_level, row->evidence, row->islands, &pool->policy, err) < 0)
+        return error_wrap(err, "database: pool '%s'", row->name);
     return 0;
 }
 

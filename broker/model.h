@@ -17,9 +17,11 @@
 #include "clock.h"
 #include "cpu_profile.h"
 #include "error.h"
+#include "events.h"
 #include "json.h"
 #include "mask.h"
 #include "migration_states.h"
+#include "policy.h"
 #include "sorted.h"
 #include "store.h"
 
@@ -82,7 +84,7 @@ struct node {
 
 struct pool {
     char *name;
-    bool mix_vendors;
+    struct pool_policy policy;
     int64_t created_at_ms;
     int64_t epoch; /* 0: it never had a mask */
     char digest[65];
@@ -146,6 +148,7 @@ struct model {
      */
     void (*wake)(void *ctx, const char *key);
     void *wake_ctx;
+    _Atomic uint64_t event_counts[FLEET_EVENT_COUNT]; /* since the start */
 
     pthread_mutex_t writer;
     pthread_rwlock_t lock; /* guards what follows */
@@ -189,9 +192,12 @@ struct node_facts {
 };
 int model_node_seen_locked(struct model *model, const char *name, const struct node_facts *facts,
                            struct error *err);
-int model_pool_put(struct model *model, const char *name, bool mix_vendors, bool *ret_made,
-                   struct error *err);
+/* A policy that is stricter than what is there is no reason to refuse it: nobody is put out. */
+int model_pool_put(struct model *model, const char *name, const struct pool_policy *policy,
+                   bool *ret_made, struct error *err);
 int model_pool_delete(struct model *model, const char *name, struct error *err);
+/* ERROR_CONFLICT for a node below the pool's minimum level, or that would take the mask below it.
+ */
 int model_pool_join(struct model *model, const char *pool, const char *node, struct error *err);
 int model_pool_leave(struct model *model, const char *pool, const char *node, struct error *err);
 

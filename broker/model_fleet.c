@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "digest.h"
+#include "drift.h"
 #include "log.h"
-#include "model_internal.h"
 
 #define SEEN_SAVE_MS                                        \
     60000 /* how often "last heard of" reaches the database \
@@ -115,17 +115,85 @@ struct report_change {
     const struct profile *profile;
     struct mask_change *masks; /* owned */
     size_t mask_count;
+    struct pool *
+        *refused; /* owned array; what the node must leave, being below the minimum level */
+    size_t refused_count;
+    struct fleet_events events;
 };
+
+static void report_change_done(struct report_change *change)
+{
+    free(change->masks);
+    free(change->refused);
+    fleet_events_done(&change->events);
+}
+
+/* The first report of a member that joined without one ends its joining. */
+static bool refuses(struct report_change *change, const struct mask_change *mask)
+{
+    const struct pool *pool = mask->pool;
+    struct error why;
+    if (change->node->profile ||
+        pool_policy_check_join(&pool->policy, pool->name, change->node->name, mask->added,
+                               pool->profile, mask->profile, &why) == 0)
+        return false;
+    json_object *detail = json_object_new_object();
+    json_put_str(detail, "summary", why.message);
+    json_put_str(detail, "level", cpu_profile_level(mask->added));
+    json_put_str(detail, "min_level", pool->policy.min_level);
+    fleet_events_add(&change->events, FLEET_POOL_JOIN_REFUSED, change->node->name, pool->name, NULL,
+                     detail);
+    return true;
+}
 
 static void report_change_make(struct model *model, struct report_change *change)
 {
     struct node *node = change->node;
     struct pool *pool = NULL;
     change->masks = xcalloc(model->pools.count, sizeof(*change->masks));
+    change->refused = xcalloc(model->pools.count, sizeof(struct pool *));
     SORTED_EACH(&model->pools, pool)
-    if (model_is_member(pool, node))
-        mask_change_make(&change->masks[change->mask_count++], pool,
-                         node->profile ? node->profile->cpu : NULL, change->profile->cpu);
+    {
+        struct mask_change *mask = &change->masks[change->mask_count];
+        if (!model_is_member(pool, node))
+            continue;
+        mask_change_make(mask, pool, node->profile ? node->profile->cpu : NULL,
+                         change->profile->cpu);
+        if (refuses(change, mask)) {
+            mask_change_undo(mask);
+            change->refused[change->refused_count++] = pool;
+        } else {
+            change->mask_count++;
+        }
+    }
+}
+
+/* What the report means for masks and workloads. Nothing, where the old report cannot be read. */
+static void report_change_judge(struct model *model, struct report_change *change,
+                                json_object *report)
+{
+    const struct node *node = change->node;
+    struct cpu_profile *before = node->profile ? node->profile->cpu : NULL;
+    autofree char *text = NULL;
+    autojson *old = NULL;
+    if (before && store_report_get(model->store, node->profile->sha256, &text, NULL) == 0 &&
+        json_parse(text, strlen(text), &old, NULL) == 0)
+        drift_node(&change->events, node->name, old, report, before, change->profile->cpu);
+    for (size_t i = 0; i < change->mask_count; i++) {
+        const struct pool *pool = change->masks[i].pool;
+        const struct drift drift = {
+            .model = model,
+            .pool = pool,
+            .cause = before ? DRIFT_REPORT : DRIFT_JOIN,
+            .node = node,
+            .before = before,
+            .after = change->profile->cpu,
+            .mix_before = pool->policy.mix_vendors,
+            .mix_after = pool->policy.mix_vendors,
+            .change = &change->masks[i],
+        };
+        drift_pool(&drift, &change->events);
+    }
 }
 
 static bool lives_on(const struct workload *workload, const struct node *node)
@@ -148,6 +216,9 @@ static int report_change_store(struct model *model, const struct report_change *
     for (size_t i = 0; i < change->mask_count; i++)
         if (mask_change_store(model, &change->masks[i], NULL, NULL, err) < 0)
             return -1;
+    for (size_t i = 0; i < change->refused_count; i++)
+        if (store_member_remove(model->store, change->refused[i]->name, node->name, err) < 0)
+            return -1;
     struct workload *workload = NULL;
     SORTED_EACH(&model->workloads, workload)
     {
@@ -156,7 +227,7 @@ static int report_change_store(struct model *model, const struct report_change *
         if (lives_on(workload, node) && store_seen_add(model->store, &seen, err) < 0)
             return -1;
     }
-    return 0;
+    return fleet_events_store(model, &change->events, err);
 }
 
 static int report_change_commit(struct model *model, const struct report_change *change,
@@ -183,6 +254,8 @@ static void report_change_apply(struct model *model, struct report_change *chang
     node->imported = imported;
     for (size_t i = 0; i < change->mask_count; i++)
         mask_change_apply(&change->masks[i]);
+    for (size_t i = 0; i < change->refused_count; i++)
+        sorted_remove(&change->refused[i]->members, node);
     SORTED_EACH(&model->workloads, workload)
     if (lives_on(workload, node))
         model_workload_expose(model, workload, node->name, change->profile,
@@ -214,19 +287,21 @@ int model_node_report(struct model *model, const char *name, bool imported, json
         return -1;
     change.node = node ? node : node_new(model, name, true);
     report_change_make(model, &change);
+    report_change_judge(model, &change, report);
     int rc = report_change_commit(model, &change, imported, report, err);
     if (rc == 0) {
         report_change_apply(model, &change, imported, report);
         *ret_changed = true;
         log_info(imported ? "a report was imported" : "a node reported its CPUs",
                  LOG_STR("node", name), LOG_STR("sha256", ret_sha256));
+        fleet_events_tell(model, &change.events);
     } else {
         for (size_t i = 0; i < change.mask_count; i++)
             mask_change_undo(&change.masks[i]);
         if (!node)
             node_free(change.node);
     }
-    free(change.masks);
+    report_change_done(&change);
     return rc;
 }
 
@@ -347,7 +422,7 @@ static int check_unused(struct model *model, const struct node *node, struct err
     return 0;
 }
 
-static void forget_exited(struct model *model, const char *node, const char *pool)
+void model_forget_exited(struct model *model, const char *node, const char *pool)
 {
     for (size_t i = model->workloads.count; i-- > 0;) {
         struct workload *workload = model->workloads.items[i];
@@ -372,13 +447,16 @@ static void forget_moves(struct model *model, const char *node)
 }
 
 static int node_delete_store(struct model *model, struct mask_change *masks, size_t count,
-                             const struct node *node, struct error *err)
+                             const struct node *node, const struct fleet_events *events,
+                             struct error *err)
 {
     if (store_begin(model->store, err) < 0)
         return -1;
     int rc = store_node_delete(model->store, node->name, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = mask_change_store(model, &masks[i], NULL, node, err);
+    if (rc == 0)
+        rc = fleet_events_store(model, events, err);
     if (rc == 0)
         return store_commit(model->store, err);
     store_rollback(model->store);
@@ -394,12 +472,16 @@ int model_node_delete(struct model *model, const char *name, struct error *err)
     autofree struct mask_change *masks = xcalloc(model->pools.count, sizeof(*masks));
     size_t count = 0;
     struct pool *pool = NULL;
+    struct fleet_events events = {0};
     SORTED_EACH(&model->pools, pool)
-    if (model_is_member(pool, node))
-        mask_change_make(&masks[count++], pool, node->profile ? node->profile->cpu : NULL, NULL);
-    if (node_delete_store(model, masks, count, node, err) < 0) {
+    if (model_is_member(pool, node)) {
+        mask_change_make(&masks[count], pool, node->profile ? node->profile->cpu : NULL, NULL);
+        model_judge_leave(model, &masks[count++], node, &events);
+    }
+    if (node_delete_store(model, masks, count, node, &events, err) < 0) {
         for (size_t i = 0; i < count; i++)
             mask_change_undo(&masks[i]);
+        fleet_events_done(&events);
         return -1;
     }
     model_write_lock(model);
@@ -407,132 +489,14 @@ int model_node_delete(struct model *model, const char *name, struct error *err)
         mask_change_apply(&masks[i]);
         sorted_remove(&masks[i].pool->members, node);
     }
-    forget_exited(model, name, NULL);
+    model_forget_exited(model, name, NULL);
     forget_moves(model, name);
     sorted_remove(&model->nodes, node);
     model->generation++;
     model_unlock(model);
     log_info("the node was removed", LOG_STR("node", name));
+    fleet_events_tell(model, &events);
+    fleet_events_done(&events);
     node_free(node);
     return 0;
-}
-
-int model_pool_put(struct model *model, const char *name, bool mix_vendors, bool *ret_made,
-                   struct error *err)
-{
-    WRITER(model);
-    struct pool *pool = sorted_find(&model->pools, name);
-    const struct store_pool row = {
-        .name = name, .mix_vendors = mix_vendors, .created_at_ms = clock_unix_ms(model->clock)};
-    if (store_pool_put(model->store, &row, err) < 0)
-        return -1;
-    *ret_made = !pool;
-    model_write_lock(model);
-    if (!pool) {
-        pool = xcalloc(1, sizeof(*pool));
-        pool->name = xstrdup(name);
-        pool->created_at_ms = row.created_at_ms;
-        pool->mask = mask_new();
-        sorted_add(&model->pools, pool);
-    }
-    pool->mix_vendors = mix_vendors;
-    model->generation++;
-    model_unlock(model);
-    return 0;
-}
-
-int model_pool_delete(struct model *model, const char *name, struct error *err)
-{
-    WRITER(model);
-    struct pool *pool = model_pool(model, name, err);
-    if (!pool)
-        return -1;
-    if (strcmp(name, "default") == 0)
-        return error_set(err, ERROR_CONFLICT, "the pool 'default' always exists");
-    if (pool->members.count)
-        return error_set(err, ERROR_CONFLICT, "pool '%s' has %zu members; remove them first", name,
-                         pool->members.count);
-    struct workload *workload = NULL;
-    SORTED_EACH(&model->workloads, workload)
-    if (workload->state != LIFE_EXITED && strcmp(workload->pool, name) == 0)
-        return error_set(err, ERROR_CONFLICT, "pool '%s' holds workload '%s' on node '%s'", name,
-                         workload->name, workload->node);
-    if (store_begin(model->store, err) < 0)
-        return -1;
-    if (store_pool_delete(model->store, name, err) < 0) {
-        store_rollback(model->store);
-        return -1;
-    }
-    if (store_commit(model->store, err) < 0)
-        return -1;
-    model_write_lock(model);
-    forget_exited(model, NULL, name);
-    sorted_remove(&model->pools, pool);
-    model->generation++;
-    model_unlock(model);
-    pool_free(pool);
-    return 0;
-}
-
-static int membership_store(struct model *model, const struct mask_change *mask,
-                            const struct node *node, bool joins, struct error *err)
-{
-    const char *pool = mask->pool->name;
-    if (store_begin(model->store, err) < 0)
-        return -1;
-    int rc =
-        joins ? store_member_add(model->store, pool, node->name, clock_unix_ms(model->clock), err)
-              : store_member_remove(model->store, pool, node->name, err);
-    if (rc == 0)
-        rc = mask_change_store(model, mask, joins ? node : NULL, joins ? NULL : node, err);
-    if (rc == 0)
-        return store_commit(model->store, err);
-    store_rollback(model->store);
-    return -1;
-}
-
-static int change_membership(struct model *model, struct pool *pool, struct node *node, bool joins,
-                             struct error *err)
-{
-    struct mask_change mask;
-    struct cpu_profile *cpu = node->profile ? node->profile->cpu : NULL;
-    mask_change_make(&mask, pool, joins ? NULL : cpu, joins ? cpu : NULL);
-    if (membership_store(model, &mask, node, joins, err) < 0) {
-        mask_change_undo(&mask);
-        return -1;
-    }
-    model_write_lock(model);
-    if (joins)
-        sorted_add(&pool->members, node);
-    else
-        sorted_remove(&pool->members, node);
-    mask_change_apply(&mask);
-    model->generation++;
-    model_unlock(model);
-    return 0;
-}
-
-int model_pool_join(struct model *model, const char *pool_name, const char *node_name,
-                    struct error *err)
-{
-    WRITER(model);
-    struct pool *pool = model_pool(model, pool_name, err);
-    struct node *node = pool ? model_node(model, node_name, err) : NULL;
-    if (!node)
-        return -1;
-    return model_is_member(pool, node) ? 0 : change_membership(model, pool, node, true, err);
-}
-
-int model_pool_leave(struct model *model, const char *pool_name, const char *node_name,
-                     struct error *err)
-{
-    WRITER(model);
-    struct pool *pool = model_pool(model, pool_name, err);
-    struct node *node = pool ? model_node(model, node_name, err) : NULL;
-    if (!node)
-        return -1;
-    if (!model_is_member(pool, node))
-        return error_set(err, ERROR_NOT_FOUND, "node '%s' is no member of pool '%s'", node_name,
-                         pool_name);
-    return change_membership(model, pool, node, false, err);
 }

@@ -2,6 +2,8 @@
 /* model_internal.h - what model*.c share. */
 #pragma once
 
+#include <string.h>
+
 #include "model.h"
 
 struct model_guard {
@@ -58,6 +60,13 @@ int mask_change_store(struct model *model, const struct mask_change *change,
                       const struct node *joins, const struct node *leaves, struct error *err);
 void mask_change_apply(struct mask_change *change);
 void mask_change_undo(struct mask_change *change);
+
+/* model_pool.c: what it means that the node leaves the mask's pool. */
+void model_judge_leave(struct model *model, const struct mask_change *mask,
+                       const struct node *node, struct fleet_events *events);
+/* model_fleet.c: workloads that have exited, of a node or a pool (NULL: of any). The lock is held
+ * for writing. */
+void model_forget_exited(struct model *model, const char *node, const char *pool);
 
 /* The lock need not be held: nobody else sees the node yet, or the caller
  * writes. */

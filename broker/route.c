@@ -68,6 +68,8 @@ const struct http_route broker_routes[] = {
      "who runs where"},
     {"GET",    "/v1/workloads/{name}",               READ,    0,         api_workload_get,       NULL,
      "one workload, with what it was exposed to"},
+    {"GET",    "/v1/events",                         READ,    0,         api_events_list,        NULL,
+     "what happened to the fleet"},
     {"GET",    "/v1/tokens",                         WRITE,   0,         api_tokens_list,        NULL,
      "the tokens, without their secrets"},
     {"POST",   "/v1/tokens",                         WRITE,   4 * KIB,   api_token_create,       NULL,

@@ -44,6 +44,8 @@ struct store_node {
 struct store_pool {
     const char *name;
     bool mix_vendors;
+    const char *min_level; /* NULL: any */
+    const char *evidence, *islands;
     int64_t created_at_ms;
     int64_t epoch; /* 0: it never had a mask */
     const char *digest;
@@ -154,6 +156,24 @@ int store_migration_counts(struct store *store,
                            int (*each)(void *ctx, const char *state, int64_t count,
                                        struct error *err),
                            void *ctx, struct error *err);
+
+/* store_event.c: what happened to the fleet */
+struct store_fleet_event {
+    int64_t seq, at_ms;
+    const char *kind, *node, *pool, *workload, *json; /* the middle three may be NULL */
+};
+
+/* Gives it the next seq. Within a transaction, store_fleet_events_prune keeps the newest. */
+int store_fleet_event_add(struct store *store, const struct store_fleet_event *row,
+                          int64_t *ret_seq, struct error *err);
+int store_fleet_events_prune(struct store *store, int64_t keep, struct error *err);
+/* Those behind `after`, at most `limit`. */
+int store_fleet_events(struct store *store, int64_t after, int64_t limit,
+                       int (*each)(void *ctx, const struct store_fleet_event *row,
+                                   struct error *err),
+                       void *ctx, struct error *err);
+/* The newest seq, 0 for none. */
+int store_fleet_event_last(struct store *store, int64_t *ret, struct error *err);
 
 /* store_token.c */
 struct store_token {

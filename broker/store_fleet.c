@@ -82,7 +82,9 @@ int store_nodes(struct store *store,
 int store_pool_put(struct store *store, const struct store_pool *row, struct error *err)
 {
     return store_run(store, SQL_POOL_PUT,
-                     VALUES(TEXT(row->name), INT(row->mix_vendors), INT(row->created_at_ms)), err);
+                     VALUES(TEXT(row->name), INT(row->mix_vendors), INT(row->created_at_ms),
+                            TEXT(row->min_level), TEXT(row->evidence), TEXT(row->islands)),
+                     err);
 }
 
 int store_pool_delete(struct store *store, const char *name, struct error *err)
@@ -106,6 +108,9 @@ static int pool_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
         .created_at_ms = store_column_int(stmt, 2, 0),
         .epoch = store_column_int(stmt, 3, 0),
         .digest = store_column_text(stmt, 4),
+        .min_level = store_column_text(stmt, 5),
+        .evidence = store_column_text(stmt, 6),
+        .islands = store_column_text(stmt, 7),
     };
     return visit->each(visit->ctx, &row, err);
 }

@@ -7,31 +7,33 @@
 
 #include "store.h"
 
-#define FLEET_SQL(X)                                                                  \
-    X(REPORT_PUT, "INSERT INTO report VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")    \
-    X(REPORT_GET, "SELECT json FROM report WHERE sha256 = ?1")                        \
-    X(NODE_PUT, "INSERT INTO node (name, kind, report_sha256, version, boot_id, "     \
-                "image_address,"                                                      \
-                " created_at_ms, seen_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)" \
-                " ON CONFLICT (name) DO UPDATE SET kind = ?2, report_sha256 = ?3, "   \
-                "version = ?4,"                                                       \
-                " boot_id = ?5, image_address = ?6, seen_at_ms = ?8")                 \
-    X(NODE_TOUCH, "UPDATE node SET seen_at_ms = ?2 WHERE name = ?1")                  \
-    X(NODE_FORGET, "DELETE FROM workload WHERE node = ?1 AND state = 'exited'")       \
-    X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                \
-    X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                   \
-             "image_address, created_at_ms,"                                          \
-             " seen_at_ms FROM node")                                                 \
-    X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3)"                                \
-                " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2")                 \
-    X(POOL_FORGET, "DELETE FROM workload WHERE pool = ?1 AND state = 'exited'")       \
-    X(POOL_DELETE, "DELETE FROM pool WHERE name = ?1")                                \
-    X(POOLS, "SELECT name, mix_vendors, pool.created_at_ms, epoch, digest FROM pool"  \
-             " LEFT JOIN pool_epoch AS e ON e.pool = name AND e.epoch ="              \
-             " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                \
-    X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                      \
-    X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")         \
-    X(MEMBERS, "SELECT pool, node FROM pool_member")                                  \
+#define FLEET_SQL(X)                                                                   \
+    X(REPORT_PUT, "INSERT INTO report VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")     \
+    X(REPORT_GET, "SELECT json FROM report WHERE sha256 = ?1")                         \
+    X(NODE_PUT, "INSERT INTO node (name, kind, report_sha256, version, boot_id, "      \
+                "image_address,"                                                       \
+                " created_at_ms, seen_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"  \
+                " ON CONFLICT (name) DO UPDATE SET kind = ?2, report_sha256 = ?3, "    \
+                "version = ?4,"                                                        \
+                " boot_id = ?5, image_address = ?6, seen_at_ms = ?8")                  \
+    X(NODE_TOUCH, "UPDATE node SET seen_at_ms = ?2 WHERE name = ?1")                   \
+    X(NODE_FORGET, "DELETE FROM workload WHERE node = ?1 AND state = 'exited'")        \
+    X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                 \
+    X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                    \
+             "image_address, created_at_ms,"                                           \
+             " seen_at_ms FROM node")                                                  \
+    X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3, ?4, ?5, ?6)"                     \
+                " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2, min_level = ?4,"  \
+                " evidence = ?5, islands = ?6")                                        \
+    X(POOL_FORGET, "DELETE FROM workload WHERE pool = ?1 AND state = 'exited'")        \
+    X(POOL_DELETE, "DELETE FROM pool WHERE name = ?1")                                 \
+    X(POOLS, "SELECT name, mix_vendors, pool.created_at_ms, epoch, digest, min_level," \
+             " evidence, islands FROM pool"                                            \
+             " LEFT JOIN pool_epoch AS e ON e.pool = name AND e.epoch ="               \
+             " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                 \
+    X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                       \
+    X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")          \
+    X(MEMBERS, "SELECT pool, node FROM pool_member")                                   \
     X(EPOCH_ADD, "INSERT INTO pool_epoch VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
 
 #define WORKLOAD_SQL(X)                                                                     \
@@ -96,13 +98,23 @@
     X(TOKEN_DELETE, "DELETE FROM token WHERE sha256 = ?1")            \
     X(TOKENS, "SELECT sha256, id, role, node, note, created_at_ms FROM token")
 
+#define EVENT_SQL(X)                                                                  \
+    X(FLEET_EVENT_ADD, "INSERT INTO fleet_event (at_ms, kind, node, pool, workload,"  \
+                       " json) VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING seq")        \
+    X(FLEET_EVENTS_PRUNE,                                                             \
+      "DELETE FROM fleet_event WHERE seq <= (SELECT max(seq) FROM fleet_event) - ?1") \
+    X(FLEET_EVENTS, "SELECT seq, at_ms, kind, node, pool, workload, json FROM"        \
+                    " fleet_event WHERE seq > ?1 ORDER BY seq LIMIT ?2")              \
+    X(FLEET_EVENT_LAST, "SELECT coalesce(max(seq), 0) FROM fleet_event")
+
 #define CONTROL_SQL(X)          \
     X(BEGIN, "BEGIN IMMEDIATE") \
     X(COMMIT, "COMMIT")         \
     X(ROLLBACK, "ROLLBACK")     \
     X(PROBE, "UPDATE pool SET created_at_ms = created_at_ms WHERE name = 'default'")
 
-#define STORE_SQL(X) CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X)
+#define STORE_SQL(X) \
+    CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X) EVENT_SQL(X)
 
 enum store_statement {
 #define X(name, sql) SQL_##name,

@@ -34,6 +34,7 @@
     X(NODE_IMPORTED,          "node_imported",           "the node is known only by an imported report") \
     X(NO_ENGINE,              "no_engine",               "the node has no checkpoint engine that works") \
     X(NOT_IN_POOL,            "not_in_pool",             "the target is no member of the workload's pool") \
+    X(ISLAND,                 "island",                  "from the target the workload could go nowhere else") \
     X(MIGRATION_RUNNING,      "migration_running",       "the workload is being moved already")    \
     X(WORKLOAD_NOT_RUNNING,   "workload_not_running",    "the workload does not run")              \
     X(NO_TARGET,              "no_target",               "no member of the pool can take the workload")

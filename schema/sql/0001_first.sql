@@ -28,7 +28,10 @@ CREATE TABLE node (
 CREATE TABLE pool (
     name          TEXT PRIMARY KEY,
     mix_vendors   INTEGER NOT NULL DEFAULT 0 CHECK (mix_vendors IN (0, 1)),
-    created_at_ms INTEGER NOT NULL
+    created_at_ms INTEGER NOT NULL,
+    min_level     TEXT CHECK (min_level LIKE 'x86-64-v_'),
+    evidence      TEXT NOT NULL DEFAULT 'strict' CHECK (evidence IN ('strict', 'relax')),
+    islands       TEXT NOT NULL DEFAULT 'warn' CHECK (islands IN ('refuse', 'warn', 'allow'))
 ) STRICT;
 
 INSERT INTO pool (name, created_at_ms) VALUES ('default', unixepoch() * 1000);
@@ -136,3 +139,40 @@ CREATE TABLE token (
     note          TEXT,
     created_at_ms INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What happened to the fleet, newest kept. Names here are history, as those of migrations are.
+CREATE TABLE fleet_event (
+    seq      INTEGER PRIMARY KEY,
+    at_ms    INTEGER NOT NULL,
+    kind     TEXT NOT NULL,
+    node     TEXT,
+    pool     TEXT,
+    workload TEXT,
+    json     TEXT NOT NULL
+) STRICT;
+
+-- Who is told of events. The secret signs what is sent, so it is kept as it is.
+CREATE TABLE webhook (
+    id            TEXT PRIMARY KEY,
+    url           TEXT NOT NULL,
+    secret        TEXT NOT NULL,
+    events        TEXT, -- JSON array of kinds; NULL for all
+    created_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What is to be told to whom; written together with what it tells of.
+CREATE TABLE webhook_delivery (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    webhook       TEXT NOT NULL REFERENCES webhook (id) ON DELETE CASCADE,
+    kind          TEXT NOT NULL,
+    body          TEXT NOT NULL,
+    state         TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead')),
+    tries         INTEGER NOT NULL DEFAULT 0,
+    created_at_ms INTEGER NOT NULL,
+    next_at_ms    INTEGER NOT NULL, -- of the next try
+    settled_at_ms INTEGER,
+    problem       TEXT -- of the latest try
+) STRICT;
+
+CREATE INDEX webhook_delivery_by_state ON webhook_delivery (webhook, state, id);
+CREATE INDEX webhook_delivery_due ON webhook_delivery (webhook, next_at_ms) WHERE state = 'pending';

@@ -36,6 +36,7 @@ same_words "error codes" ErrorCode common/error.h ERROR_KINDS
 same_words "reason codes" ReasonCode broker/verdict.h VERDICT_CODES
 same_words "migration states" MigrationState common/migration_states.h MIGRATION_STATES
 same_words "reports" ReportState common/migration_states.h MIGRATION_REPORTS
+same_words "kinds of events" FleetEventKind broker/events.h FLEET_EVENTS
 same_words "states of workloads" LifeState broker/model.h LIFE_STATES
 
 step "the examples fit their schemas"
@@ -91,6 +92,10 @@ call "$OPERATOR" GET /v1/pools 200
 call "$OPERATOR" PUT /v1/pools/extra 201 '{"policy":{"mix_vendors":true}}'
 call "$OPERATOR" PUT /v1/pools/extra 200
 call "$OPERATOR" GET /v1/pools/extra 200
+call "$OPERATOR" PUT /v1/pools/extra 200 '{"policy":{"min_level":"x86-64-v2","evidence":"relax","islands":"refuse"}}'
+same "the policy" "false x86-64-v2 relax refuse" "$(member '.policy | "\(.mix_vendors) \(.min_level) \(.evidence) \(.islands)"')"
+call "$OPERATOR" PUT /v1/pools/extra 400 '{"policy":{"min_level":"x86-64-v9"}}'
+call "$OPERATOR" PUT /v1/pools/extra 400 '{"policy":{"islands":"sink"}}'
 call "$OPERATOR" GET /v1/pools/extra/masks 200
 call "$OPERATOR" PUT '/v1/pools/a%2Fb' 400
 call "$OPERATOR" DELETE /v1/pools/extra 204
@@ -130,6 +135,20 @@ call "$OPERATOR" POST /v1/pools/default/what-if 400 '{"without":["nobody"]}'
 call "$OPERATOR" POST /v1/pools/default/what-if 404 '{"with":["nobody"]}'
 call "$OPERATOR" POST /v1/pools/default/what-if 400 '{"with":["lesser"]}'
 call "$OPERATOR" DELETE /v1/pools/default/nodes/lesser 200
+
+step "what happened to the fleet"
+call "$OPERATOR" GET /v1/events 200
+same "the events" "pool_mask_grown pool_mask_shrunk pool_mask_grown" "$(member '[.events[].kind] | join(" ")')"
+SEQ=$(member '.events[1].seq')
+call "$OPERATOR" GET "/v1/events?after=$SEQ&limit=1" 200
+same "those behind" pool_mask_grown "$(member '[.events[].kind] | join(" ")')"
+call "$OPERATOR" GET "/v1/events?limit=0" 400
+call "$OPERATOR" GET "/v1/events?after=x" 400
+call "$AGENT_A" GET /v1/events 403
+call "$OPERATOR" PUT /v1/pools/high 201 '{"policy":{"min_level":"x86-64-v4"}}'
+call "$OPERATOR" PUT /v1/pools/high/nodes/lesser 409
+same "why it stays outside" conflict "$(member .error.code)"
+call "$OPERATOR" DELETE /v1/pools/high 204
 
 step "workloads and verdicts"
 call "$AGENT_A" PUT /v1/nodes/node-a/workloads/w1 201 '{"pool":"default","command":["./w"],"dir":"/tmp/w1","adopted":false}'

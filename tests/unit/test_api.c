@@ -66,6 +66,7 @@ static void roles(void **state)
         {"POST",   "/v1/pools/default/what-if",   true,  true,  false},
         {"GET",    "/v1/workloads",               true,  true,  false},
         {"GET",    "/v1/workloads/w",             true,  true,  false},
+        {"GET",    "/v1/events",                  true,  true,  false},
         {"GET",    "/v1/tokens",                  false, true,  false},
         {"POST",   "/v1/tokens",                  false, true,  false},
         {"DELETE", "/v1/tokens/t-1",              false, true,  false},
