@@ -29,6 +29,13 @@
     X(VENDOR,                 "vendor_differs",          "the vendors differ")                     \
     X(SIGNAL_STACK,           "signal_stack_larger",     "the target needs larger signal stacks")  \
     X(HINT,                   "hint_missing",            "the target lacks a performance hint")    \
+    X(LIVE_STATE,             "live_state_missing",      "a thread holds registers that the target does not have") \
+    X(ALTERNATE_STACK,        "alternate_stack_small",   "the alternate signal stack of a thread is too small for the target") \
+    X(SHADOW_STACK,           "shadow_stack_missing",    "the process uses a shadow stack, and the target has none") \
+    X(AMX_PERMISSION,         "amx_permission",          "the process was granted AMX, which no move carries over") \
+    X(FEATURE_IN_USE,         "feature_in_use",          "the live process uses a feature that its need does not list and the target lacks") \
+    X(FEATURE_UNUSED,         "feature_unused",          "the target lacks a feature that the process provably does not use") \
+    X(EVIDENCE_INCOMPLETE,    "evidence_incomplete",     "a fact about the live process could not be seen") \
     X(SAME_NODE,              "same_node",               "source and target are the same node")    \
     X(NODE_SILENT,            "node_silent",             "the node's agent has not been heard of lately") \
     X(NODE_IMPORTED,          "node_imported",           "the node is known only by an imported report") \

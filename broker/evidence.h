@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* evidence.h - what a look at the live process adds to a verdict: pure rules.
+ *
+ * By itself evidence only makes a verdict stricter. Where a pool's policy says so, it also takes
+ * features out of the need that the process cannot have used; docs/evidence.md says when that is
+ * held to be proved, and what it rests on. */
+#pragma once
+
+#include "cpu_evidence.h"
+#include "cpu_profile.h"
+#include "verdict.h"
+
+/* Adds the reasons of the evidence to a verdict on `need` and `target`. `source` is the node on
+ * which the evidence was taken; NULL where that is not known. `from` and `to` name source and
+ * target in messages. Call it after verdict_judge and before verdict_sort. */
+void evidence_judge(const struct cpu_evidence *evidence, const struct cpu_profile *need,
+                    const struct cpu_profile *source, const struct cpu_profile *target,
+                    const char *from, const char *to, struct verdict *verdict);
+
+/* The need without those features that `target` lacks and that the process provably cannot use;
+ * each is told as a warning. The result is to be judged in the need's place. The caller owns a
+ * reference. */
+struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct cpu_profile *need,
+                                   const struct cpu_profile *target, const char *to,
+                                   struct verdict *verdict);
+/* Whether that feature is provably not used. */
+bool evidence_excludes(const struct cpu_evidence *evidence, enum cpu_feature_id feature);
