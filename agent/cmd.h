@@ -10,6 +10,7 @@ struct client;
 int cmd_local_client(const struct cli_args *args, struct client **ret, struct error *err);
 
 int cmd_adopt(const struct cli_args *args, struct error *err);
+int cmd_inspect(const struct cli_args *args, struct error *err);
 int cmd_probe(const struct cli_args *args, struct error *err);
 int cmd_ps(const struct cli_args *args, struct error *err);
 int cmd_run(const struct cli_args *args, struct error *err);

@@ -19,6 +19,7 @@ static const struct cli_option probe_options[] = {
     {"criu", 0, "PATH", false, "the CRIU to try (default: the private one, else PATH's)"},
     OUTPUT, {0},
 };
+static const struct cli_option inspect_options[] = {OUTPUT, {0}};
 static const struct cli_option run_options[] = {
     NAME, POOL,
     {"dir", 0, "DIR", false,
@@ -41,6 +42,7 @@ static const struct cli_option adopt_options[] = {
 static const struct cli_command commands[] = {
     {P, "serve", "", "Register with the broker and follow its assignments", 0, 0, serve_options, cmd_serve},
     {P, "probe", "", "Show what the CPUs of this machine are and can do", 0, 0, probe_options, cmd_probe},
+    {P, "inspect", "PID", "Show which CPU features a running tree of processes uses", 1, 1, inspect_options, cmd_inspect},
     {P, "run", "-- COMMAND [ARGUMENT...]", "Start a command as a workload that can be moved", 1, -1, run_options, cmd_run},
     {P, "ps", "", "List the workloads of this node", 0, 0, ps_options, cmd_ps},
     {P, "stop", "NAME", "End a workload: SIGTERM, then SIGKILL to all of it", 1, 1, stop_options, cmd_stop},

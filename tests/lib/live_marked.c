@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* live_marked.c - a program all of whose code is marked with the instructions that it uses: no C
+ * library, no start files. Compiled with -Wa,-mx86-used-note=yes; with -DUSES_AVX it holds an
+ * instruction of AVX, with -DUSES_AVX512 one of AVX-512, neither of which is executed. */
+
+#define SYS_WRITE 1
+#define SYS_PAUSE 34
+#define SYS_PRCTL 157
+#define PDEATHSIG 1
+#define KILL      9
+
+static long call(long number, long a, long b, long c)
+{
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#ifdef USES_AVX
+__asm__("vaddps %ymm0, %ymm1, %ymm2");
+#endif
+#ifdef USES_AVX512
+__asm__("vpaddd %zmm0, %zmm1, %zmm2");
+#endif
+
+void _start(void);
+void _start(void)
+{
+    static const char text[] = "ready\n";
+    call(SYS_PRCTL, PDEATHSIG, KILL, 0);
+    call(SYS_WRITE, 1, (long)text, sizeof(text) - 1);
+    for (;;)
+        call(SYS_PAUSE, 0, 0, 0);
+}
