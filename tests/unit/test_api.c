@@ -67,6 +67,10 @@ static void roles(void **state)
         {"GET",    "/v1/workloads",               true,  true,  false},
         {"GET",    "/v1/workloads/w",             true,  true,  false},
         {"GET",    "/v1/events",                  true,  true,  false},
+        {"GET",    "/v1/webhooks",                false, true,  false},
+        {"POST",   "/v1/webhooks",                false, true,  false},
+        {"DELETE", "/v1/webhooks/h-1",            false, true,  false},
+        {"GET",    "/v1/webhooks/h-1/deliveries", false, true,  false},
         {"GET",    "/v1/tokens",                  false, true,  false},
         {"POST",   "/v1/tokens",                  false, true,  false},
         {"DELETE", "/v1/tokens/t-1",              false, true,  false},
@@ -308,6 +312,36 @@ static void the_best_target(void **state)
     assert_null(fixture_member(f, "to"));
 }
 
+/* A warning weighs more than the name and the fit. */
+static void fewest_warnings_first(void **state)
+{
+    struct site *s = *state;
+    char d[65], z[65];
+    fixture_node(s->f, "d", "haswell", d);
+    fixture_node(s->f, "z", "haswell", z);
+    choose(s->f, "d");
+    autofree char *text = fixture_report("haswell", "d", true);
+    char *bits = strstr(text, "0x000027ab"); /* leaf 7 EBX */
+    assert_non_null(bits);
+    memcpy(bits, "0x000025ab", 10); /* no ERMS, a hint */
+    call_expect(s->f, d, "PUT", "/v1/nodes/d/report", text, 200);
+    choose(s->f, "z");
+}
+
+/* An agent reports for its own node, and under its name. */
+static void reports_of_others(void **state)
+{
+    struct site *s = *state;
+    fixture_node(s->f, "b", "haswell", s->b);
+    autofree char *of_a = fixture_report("haswell", "a", true);
+    autofree char *of_b = fixture_report("haswell", "b", true);
+    call_expect(s->f, s->b, "PUT", "/v1/nodes/a/report", of_a, 403);
+    call_expect(s->f, s->b, "PUT", "/v1/nodes/b/report", of_a, 400);
+    call_expect(s->f, s->b, "PUT", "/v1/nodes/b/report", of_b, 200);
+    /* An import is called what the operator calls it. */
+    call_expect(s->f, s->f->operator_token, "PUT", "/v1/nodes/c/report", of_a, 200);
+}
+
 static void metrics_are_openmetrics(void **state)
 {
     struct site *s = *state;
@@ -335,6 +369,8 @@ int main(void)
         TEST(vendors),
         TEST(checks_are_never_stale),
         TEST(the_best_target),
+        TEST(fewest_warnings_first),
+        TEST(reports_of_others),
         TEST(metrics_are_openmetrics),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -478,6 +478,34 @@ static void restarted_while_aborting(void **state)
     actions(s, "", "");
 }
 
+/* The target's ticket has to hold until the image is there. */
+static void deadlines_that_agents_are_told(void **state)
+{
+    struct site *s = *state;
+    const struct broker_config *c = &s->f->broker->config;
+    const int64_t prepare = (int64_t)c->prepare_timeout_ms, dump = (int64_t)c->dump_timeout_ms;
+    const int64_t transfer = (int64_t)c->transfer_timeout_ms, now = s->f->clock.test_ms;
+    const struct {
+        const char *node, *report; /* before which this is told */
+        int64_t source, target;
+    } steps[] = {
+        {"b", "prepared", now + prepare,                        now + prepare + dump + transfer},
+        {"a", "dumped",   now + dump,                           now + dump + transfer          },
+        {"b", "received", now + transfer,                       now + transfer                 },
+        {"b", "restored", now + (int64_t)c->restore_timeout_ms,
+         now + (int64_t)c->restore_timeout_ms                                                  },
+        {"b", "running",  -1,                                   -1                             },
+    };
+    begin(s);
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        action_now(s, "a");
+        assert_int_equal(fixture_int(s->f, "assignments.0.deadline_at_ms"), steps[i].source);
+        action_now(s, "b");
+        assert_int_equal(fixture_int(s->f, "assignments.0.deadline_at_ms"), steps[i].target);
+        tells(s, steps[i].node, steps[i].report);
+    }
+}
+
 static void a_restart_gives_the_phase_its_time_again(void **state)
 {
     struct site *s = *state;
@@ -610,6 +638,17 @@ static void exits_while_it_is_dumped(void **state)
     assert_string_equal(workload_now(s), "a exited");
 }
 
+static void what_exited_is_not_resumed(void **state)
+{
+    struct site *s = *state;
+    drive(s, MIGRATION_DUMPING);
+    fixture_heartbeat(s->f, s->source, "a",
+                      "{\"name\":\"w\",\"state\":\"exited\",\"pid\":null,\"exit_status\":1}");
+    tells(s, "a", "resumed");
+    assert_string_equal(state_now(s), "failed");
+    assert_string_equal(workload_now(s), "a exited");
+}
+
 static void heartbeats_do_not_disturb_a_move(void **state)
 {
     struct site *s = *state;
@@ -727,6 +766,7 @@ int main(void)
         cmocka_unit_test(cancelled_in_every_state),
         TEST(restarted_after_every_step),
         TEST(restarted_while_aborting),
+        TEST(deadlines_that_agents_are_told),
         TEST(a_restart_gives_the_phase_its_time_again),
         TEST(the_ledger_gets_the_target_at_the_commit),
         TEST(keys_make_one_migration),
@@ -734,6 +774,7 @@ int main(void)
         TEST(parties_only),
         TEST(exits_before_the_dump),
         TEST(exits_while_it_is_dumped),
+        TEST(what_exited_is_not_resumed),
         TEST(heartbeats_do_not_disturb_a_move),
         cmocka_unit_test(other_cpus_are_judged_again),
         TEST(progress_is_kept_now_and_then),

@@ -200,6 +200,50 @@ static void an_import_becomes_an_agents_node(void **state)
     call_expect(f, f->operator_token, "PUT", "/v1/nodes/n/report", report, 409);
 }
 
+static void outside(struct fixture *f, const char *sql)
+{
+    sqlite3 *db = NULL;
+    autofree char *path = xasprintf("%s/broker.db", f->dir);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+/* What the database did not take has not happened: not in memory either. */
+static void what_is_not_written_has_not_happened(void **state)
+{
+    struct fixture *f = *state;
+    const char *op = f->operator_token;
+    fixture_import(f, "h", "haswell");
+    fixture_import(f, "i", "lesser-intel");
+    fixture_import(f, "j", "lesser-intel");
+    join(f, "h");
+    join(f, "i");
+    autofree char *before = mask_now(f);
+    outside(f, "CREATE TRIGGER full BEFORE INSERT ON pool_epoch BEGIN SELECT RAISE(ABORT, 'full'); "
+               "END");
+    autofree char *report = fixture_report("zen4", "i", false);
+    call_expect(f, op, "DELETE", "/v1/pools/default/nodes/i", NULL, 500);
+    call_expect(f, op, "DELETE", "/v1/nodes/i", NULL, 500);
+    call_expect(f, op, "PUT", "/v1/nodes/i/report", report, 500);
+    call_expect(f, op, "PUT", "/v1/pools/default/nodes/j", NULL, 200); /* no new epoch: taken */
+    call_expect(f, op, "DELETE", "/v1/pools/default/nodes/j", NULL, 200);
+    for (int i = 0; i < 2; i++) {
+        autofree char *after = mask_now(f);
+        assert_string_equal(after, before);
+        assert_int_equal(epoch(f), 2);
+        call_expect(f, f->viewer_token, "GET", "/v1/nodes/i", NULL, 200);
+        assert_string_equal(fixture_str(f, "vendor"), "GenuineIntel");
+        assert_string_equal(fixture_str(f, "pools.0"), "default");
+        outside(f, "DROP TRIGGER IF EXISTS full");
+        fixture_restart(f);
+    }
+    call_expect(f, op, "DELETE", "/v1/nodes/i", NULL, 204); /* the counts are still right */
+    assert_int_equal(epoch(f), 3);
+    fixture_restart(f);
+    assert_int_equal(epoch(f), 3);
+}
+
 static void the_ledger_gets_new_reports(void **state)
 {
     struct fixture *f = *state;
@@ -263,6 +307,9 @@ static void claims(void **state)
     call_expect(f, b, "PUT", "/v1/nodes/b/workloads/w", body, 201); /* born anew */
     assert_string_equal(fixture_str(f, "workload.born.node"), "b");
     assert_int_equal(json_array_size(fixture_member(f, "workload.seen")), 1);
+    fixture_restart(f);
+    call_expect(f, f->viewer_token, "GET", "/v1/workloads/w", NULL, 200);
+    assert_int_equal(json_array_size(fixture_member(f, "seen")), 1);
     leave(f, "b");
     call_expect(f, b, "PUT", "/v1/nodes/b/workloads/w2", body, 409); /* no member */
 }
@@ -435,6 +482,7 @@ int main(void)
         TEST(silent_after_a_while),
         TEST(last_seen_is_written_now_and_then),
         TEST(an_import_becomes_an_agents_node),
+        TEST(what_is_not_written_has_not_happened),
         TEST(the_ledger_gets_new_reports),
         TEST(claims),
         TEST(a_claim_waits_for_its_start),
