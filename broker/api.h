@@ -31,6 +31,10 @@
     X(api_workloads_list)     \
     X(api_workload_get)       \
     X(api_events_list)        \
+    X(api_webhooks_list)      \
+    X(api_webhook_create)     \
+    X(api_webhook_delete)     \
+    X(api_webhook_deliveries) \
     X(api_check)              \
     X(api_migrate)            \
     X(api_migrations_list)    \

@@ -17,6 +17,7 @@
 #include "digest.h"
 #include "log.h"
 #include "metrics.h"
+#include "webhook.h"
 
 #define TICK_MS       500 /* deadlines are looked at at least this often */
 #define YEAR_MS       31536000000ULL
@@ -217,6 +218,7 @@ static void wake(void *ctx, const char *key)
     struct http_server *server = atomic_load(&broker->server);
     if (server)
         http_wake(server, key);
+    webhooks_wake(broker->webhooks); /* what wakes anybody may be to be told */
 }
 
 static void set_up_migrations(struct broker *broker)
@@ -259,7 +261,8 @@ int broker_open(struct broker_config *config, const struct clock *clock, struct 
         return -1;
     autofree char *path = xasprintf("%s/broker.db", broker->config.state_dir);
     if (store_open(path, &broker->store, err) < 0 ||
-        model_new(broker->store, clock, broker->config.silent_after_ms, &broker->model, err) < 0)
+        model_new(broker->store, clock, broker->config.silent_after_ms, &broker->model, err) < 0 ||
+        webhooks_new(broker->store, clock, &broker->webhooks, err) < 0)
         return -1;
     broker->model->wake = wake;
     broker->model->wake_ctx = broker;
@@ -318,6 +321,8 @@ int broker_start(struct broker *broker, struct error *err)
     if (http_server_start(&http, &server, err) < 0)
         return -1;
     atomic_store(&broker->server, server);
+    if (webhooks_start(broker->webhooks, err) < 0)
+        return -1;
     return timer_start(broker, err);
 }
 
@@ -332,6 +337,7 @@ void broker_free(struct broker *broker)
         return;
     timer_free(broker->timer);
     http_server_free(atomic_load(&broker->server));
+    webhooks_free(broker->webhooks);
     model_free(broker->model);
     store_free(broker->store);
     verdict_cache_free(broker->cache);

@@ -11,6 +11,7 @@
 
 struct metrics;
 struct verdict_cache;
+struct webhooks;
 
 struct broker_config {
     char *listen, *state_dir;                 /* owned */
@@ -28,11 +29,12 @@ struct broker {
     struct broker_config config; /* strings owned */
     const struct clock *clock;   /* borrowed */
     int lock_fd;                 /* holds the state folder's lock; -1 in tests */
-    struct store *store;         /* owned, as are the next four */
+    struct store *store;         /* owned, as are the next five */
     struct model *model;
     struct metrics *metrics;
     struct verdict_cache *cache;
     struct timer *timer;
+    struct webhooks *webhooks;
     struct migrations migrations;
     _Atomic(struct http_server *) server; /* owned; NULL until it listens */
 };

@@ -65,5 +65,9 @@ int cmd_token_delete(const struct cli_args *args, struct error *err);
 int cmd_token_list(const struct cli_args *args, struct error *err);
 /* `masks` with --with or --without. */
 int cmd_what_if(const struct cli_args *args, struct error *err);
+int cmd_webhooks(const struct cli_args *args, struct error *err);
+int cmd_webhooks_create(const struct cli_args *args, struct error *err);
+int cmd_webhooks_delete(const struct cli_args *args, struct error *err);
+int cmd_webhooks_deliveries(const struct cli_args *args, struct error *err);
 int cmd_workloads(const struct cli_args *args, struct error *err);
 int cmd_workloads_show(const struct cli_args *args, struct error *err);

@@ -71,8 +71,13 @@ static int store_one(struct model *model, const struct fleet_note *note, struct 
         .workload = note->workload,
         .json = text,
     };
-    int64_t seq = 0;
-    return store_fleet_event_add(model->store, &row, &seq, err);
+    struct store_fleet_event told = row;
+    autojson *json = NULL;
+    if (store_fleet_event_add(model->store, &row, &told.seq, err) < 0 ||
+        fleet_event_json(&told, &json, err) < 0)
+        return -1;
+    autofree char *body = json_text(json);
+    return store_deliveries_add(model->store, told.kind, body, told.at_ms, err);
 }
 
 int fleet_events_store(struct model *model, const struct fleet_events *events, struct error *err)
@@ -94,6 +99,8 @@ void fleet_events_tell(struct model *model, const struct fleet_events *events)
                  LOG_STR("workload", note->workload ? note->workload : ""),
                  LOG_STR("summary", json_str(note->detail, "summary")));
     }
+    if (events->count && model->wake)
+        model->wake(model->wake_ctx, "events");
 }
 
 void fleet_events_done(struct fleet_events *events)

@@ -53,6 +53,15 @@ static const struct cli_option events_options[] = {
     {"limit", 0, "N", false, "at most so many, 1 to 1000 (default: 100)"},
     OUTPUT, CONNECTION, {0},
 };
+static const struct cli_option webhook_options[] = {
+    {"secret-file", 0, "FILE", false, "a secret of 16 to 256 bytes to sign with (default: one is made and printed)"},
+    {"events", 0, "KIND[,KIND]", false, "only these, as docs/events.md names them (default: all)"},
+    OUTPUT, CONNECTION, {0},
+};
+static const struct cli_option deliveries_options[] = {
+    {"state", 0, "STATE", false, "pending, delivered or dead (default: all)"},
+    OUTPUT, CONNECTION, {0},
+};
 static const struct cli_option check_options[] = {
     {"workload", 0, "NAME", false, "judge this workload by all that it has seen"},
     {"from", 0, "NODE", false, "judge a process that was born on this node"},
@@ -95,6 +104,10 @@ static const struct cli_command commands[] = {
     {P, "pools join", "POOL NODE", "Make a node a member", 2, 2, usual_options, cmd_pools_join},
     {P, "pools leave", "POOL NODE", "End a membership", 2, 2, usual_options, cmd_pools_leave},
     {P, "events", "", "What happened to the fleet", 0, 0, events_options, cmd_events},
+    {P, "webhooks", "", "Who is told of events", 0, 0, usual_options, cmd_webhooks},
+    {P, "webhooks create", "URL", "Tell a URL of events", 1, 1, webhook_options, cmd_webhooks_create},
+    {P, "webhooks delete", "ID", "Tell it nothing any more", 1, 1, usual_options, cmd_webhooks_delete},
+    {P, "webhooks deliveries", "ID", "What it was told, what waits, what was given up", 1, 1, deliveries_options, cmd_webhooks_deliveries},
     {P, "token create", "", "Make a token and print it, once", 0, 0, token_options, cmd_token_create},
     {P, "token list", "", "The tokens, without their secrets", 0, 0, usual_options, cmd_token_list},
     {P, "token delete", "ID", "Remove a token", 1, 1, usual_options, cmd_token_delete},

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "broker.h"
+#include "webhook.h"
 
 #define ROUTES_MAX 64
 
@@ -182,6 +183,16 @@ static void print_events(FILE *out, const struct model *model)
                 fleet_event_name((enum fleet_event)i), atomic_load(&model->event_counts[i]));
 }
 
+static void print_deliveries(FILE *out, const struct webhooks *webhooks)
+{
+    print_family(out, "cpubroker_webhook_tries", "counter",
+                 "What became of webhooks' tries since the broker started.");
+    for (int i = 0; i < WEBHOOK_RESULT_COUNT; i++)
+        fprintf(out, "cpubroker_webhook_tries_total{result=\"%s\"} %" PRIu64 "\n",
+                webhook_result_name((enum webhook_result)i),
+                webhooks_count(webhooks, (enum webhook_result)i));
+}
+
 static int print_migrations(FILE *out, struct store *store, struct error *err)
 {
     int64_t counts[MIGRATION_STATE_COUNT] = {0};
@@ -207,6 +218,7 @@ int metrics_text(struct broker *broker, char **ret, struct error *err)
     fprintf(out, "cpubroker_build_info{version=\"%s\"} 1\n", CPUBROKER_VERSION);
     print_fleet(out, broker->model);
     print_events(out, broker->model);
+    print_deliveries(out, broker->webhooks);
     int rc = print_migrations(out, broker->store, err);
     print_family(out, "cpubroker_verdicts", "counter", "Verdicts given, of checks and moves.");
     fprintf(out,

@@ -158,7 +158,8 @@ static int move_store(struct migrations *migrations, const struct move *move,
     if (store_begin(store, err) < 0)
         return -1;
     if (store_migration_add(store, &row, err) < 0 ||
-        store_event_add(store, move->id, &first, err) < 0) {
+        store_event_add(store, move->id, &first, err) < 0 ||
+        migration_tell_webhooks(store, move, event, NULL, err) < 0) {
         store_rollback(store);
         return -1;
     }

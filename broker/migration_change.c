@@ -9,6 +9,7 @@
 
 #include "log.h"
 #include "model_internal.h"
+#include "webhook.h"
 
 int64_t migration_deadline_ms(const struct migrations *m, enum migration_state state)
 {
@@ -170,6 +171,29 @@ static int store_row(const struct migration_change *change, struct error *err)
     return store_migration_set(change->migrations->model->store, &row, err);
 }
 
+int migration_tell_webhooks(struct store *store, const struct move *move, json_object *phase,
+                            json_object *error, struct error *err)
+{
+    autojson *o = json_object_new_object();
+    json_put_str(o, "kind", WEBHOOK_MIGRATION);
+    json_put_int(o, "at_ms", json_int(phase, "at_ms"));
+    json_put_str(o, "migration", move->id);
+    json_put_str(o, "workload", move->workload);
+    json_put_str(o, "from", move->from);
+    json_put_str(o, "to", move->to);
+    json_put_str(o, "state", json_str(phase, "state"));
+    json_put_int(o, "previous_ms", json_int(phase, "previous_ms"));
+    json_object *shown = NULL;
+    if (error) {
+        shown = json_object_new_object();
+        json_put_str(shown, "code", json_str(error, "code"));
+        json_put_str(shown, "message", json_str(error, "message"));
+    }
+    json_put(o, "error", shown);
+    autofree char *body = json_text(o);
+    return store_deliveries_add(store, WEBHOOK_MIGRATION, body, json_int(phase, "at_ms"), err);
+}
+
 static int store_change(const struct migration_change *change, struct error *err)
 {
     struct model *model = change->migrations->model;
@@ -182,6 +206,10 @@ static int store_change(const struct migration_change *change, struct error *err
         const struct store_event row = {json_int(json, "seq"), change->now_ms,
                                         change->events[i].kind, text};
         if (store_event_add(model->store, next->id, &row, err) < 0)
+            return -1;
+        if (strcmp(row.kind, "phase") == 0 &&
+            migration_tell_webhooks(model->store, next, json,
+                                    change->error ? change->error : change->move->error, err) < 0)
             return -1;
     }
     if (change->expose) {

@@ -46,5 +46,9 @@ void change_workload(struct migration_change *change, const char *node, enum lif
  * Frees what the change owns; the move itself is freed when it is settled. */
 int change_commit(struct migration_change *change, struct error *err);
 
+/* Within the transaction: webhooks are told of a `phase` event. `error` may be NULL. */
+int migration_tell_webhooks(struct store *store, const struct move *move, json_object *phase,
+                            json_object *error, struct error *err);
+
 /* The monotonic deadline of a state that is entered now; INT64_MAX for none. */
 int64_t migration_deadline_ms(const struct migrations *migrations, enum migration_state state);

@@ -175,6 +175,49 @@ int store_fleet_events(struct store *store, int64_t after, int64_t limit,
 /* The newest seq, 0 for none. */
 int store_fleet_event_last(struct store *store, int64_t *ret, struct error *err);
 
+/* store_webhook.c: who is told of events, and what is still to be told */
+struct store_webhook {
+    const char *id, *url, *secret;
+    const char *events; /* JSON array of kinds; NULL: all */
+    int64_t created_at_ms;
+    int64_t pending, dead; /* deliveries; not read by _add */
+};
+struct store_delivery {
+    int64_t id;
+    const char *kind, *body, *state, *problem; /* problem may be NULL */
+    int64_t tries, created_at_ms, next_at_ms;
+    int64_t settled_at_ms; /* -1: not yet */
+};
+
+int store_webhook_add(struct store *store, const struct store_webhook *row, struct error *err);
+/* Its deliveries go with it. */
+int store_webhook_delete(struct store *store, const char *id, struct error *err);
+int store_webhooks(struct store *store,
+                   int (*each)(void *ctx, const struct store_webhook *row, struct error *err),
+                   void *ctx, struct error *err);
+/* A delivery for each webhook that wants this kind; within the transaction of what it tells. */
+int store_deliveries_add(struct store *store, const char *kind, const char *body, int64_t at_ms,
+                         struct error *err);
+/* The one that has been due longest by `now_ms`, if any. */
+int store_delivery_due(struct store *store, const char *webhook, int64_t now_ms,
+                       int (*each)(void *ctx, const struct store_delivery *row,
+                                   struct error *err),
+                       void *ctx, struct error *err);
+/* When the next one is due; -1 for none. */
+int store_delivery_next(struct store *store, const char *webhook, int64_t *ret, struct error *err);
+/* Writes state, tries, next_at_ms, settled_at_ms and problem. */
+int store_delivery_set(struct store *store, const struct store_delivery *row, struct error *err);
+/* Lets the newest `keep` in this state be. */
+int store_deliveries_prune(struct store *store, const char *webhook, const char *state,
+                           int64_t keep, struct error *err);
+/* The oldest of more than `most` pending ones are dead. */
+int store_deliveries_overflow(struct store *store, const char *webhook, int64_t most,
+                              int64_t now_ms, struct error *err);
+/* The newest first; `state` NULL for all. */
+int store_deliveries(struct store *store, const char *webhook, const char *state, int64_t limit,
+                     int (*each)(void *ctx, const struct store_delivery *row, struct error *err),
+                     void *ctx, struct error *err);
+
 /* store_token.c */
 struct store_token {
     const char *sha256, *id, *role;

@@ -199,7 +199,7 @@ static void print_usage(FILE *out, const struct cli_program *program)
     fprintf(out, "Usage: %s COMMAND [OPTION...]\n%s\n\nCommands:\n", program->name,
             program->summary);
     for (const struct cli_command *c = program->commands; c->name; c++)
-        fprintf(out, "  %-18s %s\n", c->name, c->summary);
+        fprintf(out, "  %-20s %s\n", c->name, c->summary);
     fprintf(out,
             "\n`%s COMMAND --help` tells of a command's options; `%s --version` of the version.\n"
             "Exit codes: %s.\n",

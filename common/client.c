@@ -40,7 +40,7 @@ struct exchange {
     char problem[CURL_ERROR_SIZE];
     char *reply; /* owned; NUL-terminated when not NULL */
     size_t reply_length, reply_room;
-    bool reply_too_large;
+    bool reply_too_large, discard;
     int64_t touched_ms; /* when a byte last came */
     uint64_t idle_timeout_ms;
     bool idle;
@@ -171,6 +171,8 @@ static size_t on_reply(char *bytes, size_t size, size_t count, void *ctx)
         x->sse_result = sse_feed(x->sse, bytes, length, &x->sse_error);
         return x->sse_result == 0 ? length : 0;
     }
+    if (x->discard)
+        return length;
     if (length > CLIENT_REPLY_MAX_BYTES - x->reply_length) {
         x->reply_too_large = true;
         return 0;
@@ -404,6 +406,25 @@ static int call(struct exchange *x, const char *method, const char *path, json_o
     curl_easy_setopt(x->client->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     int rc = perform(x, err);
     headers_free(headers);
+    return rc;
+}
+
+int client_post(struct client *client, const char *path, const char *const *headers,
+                const char *body, unsigned *ret_status, struct error *err)
+{
+    struct exchange x = {.client = client, .discard = true};
+    autofree char *url = xasprintf("%s%s", client->base_url, path);
+    struct curl_slist *list = curl_slist_append(NULL, "Expect:");
+    for (size_t i = 0; headers[i]; i++)
+        list = curl_slist_append(list, headers[i]);
+    list = also(client, list);
+    set_common(&x, url, list);
+    set_method(client->easy, "POST", body);
+    curl_easy_setopt(client->easy, CURLOPT_TIMEOUT_MS, (long)client->timeout_ms);
+    int rc = perform(&x, err);
+    if (rc == 0)
+        *ret_status = (unsigned)reply_status(&x);
+    headers_free(list);
     return rc;
 }
 

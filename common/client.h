@@ -49,6 +49,12 @@ int client_request_timed(struct client *client, const char *method, const char *
 /* A reply of any type as text (metrics); the caller owns *ret_text. */
 int client_text(struct client *client, const char *path, char **ret_text, struct error *err);
 
+/* A POST of the bytes of `body` as they are, with these headers ("Name: value", ends with NULL).
+ * Any reply is a success here, with its status; what else it holds is not kept, and a redirection
+ * is not followed. Errors as of client_call. */
+int client_post(struct client *client, const char *path, const char *const *headers,
+                const char *body, unsigned *ret_status, struct error *err);
+
 /* Server-sent events: `event` is called for each with its id, name and data until it returns
  * non-zero (the stream is then closed and 0 returned), or the stream ends (0). `idle_timeout_ms`
  * without a byte is ERROR_TIMEOUT. */

@@ -150,6 +150,24 @@ call "$OPERATOR" PUT /v1/pools/high/nodes/lesser 409
 same "why it stays outside" conflict "$(member .error.code)"
 call "$OPERATOR" DELETE /v1/pools/high 204
 
+step "webhooks"
+same "the kinds that a webhook can ask for" "$({ echo migration; words broker/events.h FLEET_EVENTS; } | sort)" \
+    "$("$VALIDATE" enum WebhookKind | sort)"
+call "$OPERATOR" POST /v1/webhooks 201 '{"url":"http://127.0.0.1:1/hook","events":["pool_mask_grown","migration"]}'
+HOOK_ID=$(member .id)
+same "a secret was made" 64 "$(member '.secret | length')"
+call "$OPERATOR" POST /v1/webhooks 400 '{"url":"ftp://127.0.0.1/"}'
+call "$OPERATOR" POST /v1/webhooks 400 '{"url":"http://127.0.0.1:1/","events":["birthday"]}'
+call "$OPERATOR" PUT /v1/pools/default/nodes/lesser 200
+call "$OPERATOR" DELETE /v1/pools/default/nodes/lesser 200
+call "$OPERATOR" GET /v1/webhooks 200
+same "what waits, for nobody listens" 1 "$(member '.webhooks[0].pending')"
+call "$OPERATOR" GET "/v1/webhooks/$HOOK_ID/deliveries?state=pending" 200
+same "its event" pool_mask_grown "$(member '.deliveries[0].event')"
+call "$OPERATOR" GET "/v1/webhooks/$HOOK_ID/deliveries?state=dead" 200
+call "$OPERATOR" GET "/v1/webhooks/$HOOK_ID/deliveries?state=lost" 400
+call "$AGENT_A" GET /v1/webhooks 403
+
 step "workloads and verdicts"
 call "$AGENT_A" PUT /v1/nodes/node-a/workloads/w1 201 '{"pool":"default","command":["./w"],"dir":"/tmp/w1","adopted":false}'
 call "$AGENT_B" PUT /v1/nodes/node-b/workloads/w1 409 '{"pool":"default","command":["./w"]}'
@@ -285,6 +303,13 @@ call "$OPERATOR" DELETE /v1/nodes/node-b 409
 call "$OPERATOR" DELETE /v1/nodes/lesser 204
 call "$OPERATOR" DELETE /v1/nodes/lesser 404
 call "$OPERATOR" DELETE /v1/pools/default 409
+
+step "a webhook goes"
+call "$OPERATOR" GET "/v1/webhooks/$HOOK_ID/deliveries?limit=1000" 200
+same "phases that it would be told of" true "$(member '[.deliveries[] | select(.event == "migration")] | length > 10')"
+call "$OPERATOR" DELETE "/v1/webhooks/$HOOK_ID" 204
+call "$OPERATOR" DELETE "/v1/webhooks/$HOOK_ID" 404
+call "$OPERATOR" GET "/v1/webhooks/$HOOK_ID/deliveries" 404
 
 step "HEAD is GET without the body"
 same "the status" 200 "$(curl -s -I -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $OPERATOR" "$URL/v1/nodes")"
