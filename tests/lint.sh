@@ -39,7 +39,7 @@ lint_tidy() {
         { echo "no compile_commands.json in $CPUBROKER_BUILD_DIR"; return 1; }
     files 'agent/*.c' 'broker/*.c' 'common/*.c' 'schema/*.c' 'deploy/*.c' 'tests/lib/*.c' 'tests/bench/*.c' |
         xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p "$CPUBROKER_BUILD_DIR" 2>/tmp/cpubroker-tidy.$$ || {
-        grep -v 'warnings generated' /tmp/cpubroker-tidy.$$
+        grep -vE 'warnings? generated' /tmp/cpubroker-tidy.$$
         rm -f /tmp/cpubroker-tidy.$$
         return 1
     }

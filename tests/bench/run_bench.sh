@@ -21,7 +21,8 @@ raw_pid='' raw_log=''
 row() { rows+=("$(printf '%-42s %14s %14s %8s  %s' "$@")"); }
 
 SITE_BUILD=$SOURCE_DIR/build/release
-{ cmake -S "$SOURCE_DIR" -B "$SITE_BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release && ninja -C "$SITE_BUILD"; } \
+{ cmake -S "$SOURCE_DIR" -B "$SITE_BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release &&
+    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd; } \
     >"$TEST_DIR/build.log" 2>&1 || fail "the build failed: $(tail -n 5 "$TEST_DIR/build.log")"
 CHAIN=$SITE_BUILD/deploy/chain
 
