@@ -280,7 +280,6 @@ static void drive(struct migration *m, struct client *client)
         } else if (m->polled.migration) {
             next = m->polled;
             m->polled = (struct assignment){0};
-            m->absent = false;
         }
         if (next.migration && next.what == MIGRATION_DO_NOTHING) {
             assignment_done(&next);
@@ -389,6 +388,7 @@ static void take_polled(struct migrations *all, json_object *json)
         interrupt_transfer(m, "the broker has ended this migration");
     assignment_done(&m->polled);
     m->polled = next;
+    m->absent = false; /* an answer that says otherwise from now on is newer */
 }
 
 static bool listed(json_object *assignments, const char *id)

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define DIR_MAX_BYTES 3800 /* with what is put behind it, it stays a path */
+
 static const struct json_field fields[] = {
     JSON_FIELD(assignment, migration, JSON_STR, JSON_REQUIRED),
     JSON_FIELD(assignment, workload, JSON_STR, JSON_REQUIRED),
@@ -20,6 +22,22 @@ static const struct json_field fields[] = {
     {0},
 };
 
+/* Absolute, not the root, without '.', '..' or empty pieces. */
+static bool is_plain_path(const char *path)
+{
+    if (*path != '/' || strlen(path) > DIR_MAX_BYTES)
+        return false;
+    while (*path) {
+        const char *piece = path + 1;
+        size_t length = strcspn(piece, "/");
+        if (length == 0 || (length == 1 && *piece == '.') ||
+            (length == 2 && strncmp(piece, "..", 2) == 0))
+            return false;
+        path = piece + length;
+    }
+    return true;
+}
+
 /* An id becomes the name of a folder, so it is held to the rules of names. */
 static int check(struct assignment *a, struct error *err)
 {
@@ -35,8 +53,10 @@ static int check(struct assignment *a, struct error *err)
                          "action: '%.40s' is not known; is this agent older "
                          "than the broker?",
                          a->action);
-    if (a->dir && (a->dir[0] != '/' || strstr(a->dir, "/../") || strlen(a->dir) > 4000))
-        return error_set(err, ERROR_INVALID, "dir: expected an absolute path, not '%.80s'", a->dir);
+    if (a->dir && !is_plain_path(a->dir))
+        return error_set(err, ERROR_INVALID,
+                         "dir: expected an absolute path in its shortest form, not '%.80s'",
+                         a->dir);
     if (json_get_str("peer", a->peer, "node", &a->peer_node, err) < 0 ||
         json_opt_str("peer", a->peer, "address", &a->peer_address, err) < 0)
         return -1;
