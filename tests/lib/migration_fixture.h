@@ -606,6 +606,15 @@ static inline void world_free(struct world *w)
     free(w);
 }
 
+/* What the broker holds from now on, while its threads run. */
+static inline void world_set(struct world *w, enum migration_state state, bool listed)
+{
+    pthread_mutex_lock(&w->broker.lock);
+    w->broker.state = state;
+    w->broker.listed = listed;
+    pthread_mutex_unlock(&w->broker.lock);
+}
+
 /* Waits until the broker's record is in that state (and, with `reports`, its trail has that). */
 static inline void world_wait(struct world *w, enum migration_state state, const char *reports)
 {

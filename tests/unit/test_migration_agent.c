@@ -357,7 +357,7 @@ static void an_altered_page_is_found_before_anything_runs(void **state)
     prepare_target(w);
     make_image(w, &bytes);
     content_of(&bytes, false)[100] ^= 1; /* of pages-1.img, which is compared beside the restore */
-    w->broker.state = MIGRATION_TRANSFERRING;
+    world_set(w, MIGRATION_TRANSFERRING, true);
     kill(w->child, SIGSTOP);
     fixture_wait_state(w->child, true);
     unsigned status = put_image(w, FIXTURE_ID, FIXTURE_TICKET, "node-a", bytes.data, bytes.length);

@@ -358,7 +358,7 @@ static void a_restored_copy_waits_for_the_word(void **state)
     usleep(100000);
     assert_true(world_child_stopped(w));
     w->a.workloads.here = false;
-    w->broker.state = MIGRATION_COMMITTING;
+    world_set(w, MIGRATION_COMMITTING, true);
     fixture_tell(w, &w->b, false);
     wait_trail(w, "running");
     assert_false(world_child_stopped(w));
@@ -419,7 +419,7 @@ static void a_target_that_the_broker_forgot_cleans_up_what_never_ran(void **stat
     fixture_start_node(w, &w->b);
     fixture_tell(w, &w->b, false);
     wait_trail(w, "prepared");
-    w->broker.listed = false;
+    world_set(w, MIGRATION_DUMPING, false);
     fixture_tell(w, &w->b, false);
     world_wait_forgotten(&w->b);
     never_more(w, "prepared");
