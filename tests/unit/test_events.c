@@ -234,6 +234,22 @@ static void the_own_node_drifts(void **state)
                         "b");
 }
 
+/* No feature is lost, yet the mask is another (how the FPU behaves): counted as shrinking. */
+static void a_change_of_no_feature_shrinks(void **state)
+{
+    struct fixture *f = *state;
+    char a[65], b[65];
+    fixture_node(f, "a", "lesser-intel", a);
+    fixture_node(f, "b", "lesser-intel", b);
+    int64_t before = last(f);
+    report(f, a, "a", "haswell");
+    assert_events(f, before, "node_drifted(a,,) pool_mask_shrunk(a,default,)");
+    autojson *list = events(f);
+    json_object *difference = json_member(detail_of(list, "pool_mask_shrunk"), "difference");
+    assert_int_equal(json_array_size(json_member(difference, "lost")), 0);
+    assert_int_equal(json_array_size(json_member(difference, "gained")), 0);
+}
+
 /* Who leaves was asked to: told only to whom it was the last. */
 static void leaving_strands_who_loses_the_last(void **state)
 {
@@ -323,6 +339,7 @@ int main(void)
         TEST(a_shrinking_join_lists_who_does_not_fit),
         TEST(drift_tells_all),
         TEST(the_own_node_drifts),
+        TEST(a_change_of_no_feature_shrinks),
         TEST(leaving_strands_who_loses_the_last),
         TEST(workloads_that_exited_are_nobodys_concern),
         TEST(no_change_without_its_events),

@@ -376,6 +376,8 @@ static void a_dead_receiver_delays_nobody(void **state)
     autofree char *url = xasprintf("http://127.0.0.1:%u/hook", ntohs(address.sin_port));
     fixture_import(s->f, "a", "haswell");
     create_to(s, url, NULL);
+    char mute_id[32];
+    memcpy(mute_id, s->id, sizeof(mute_id));
     assert_int_equal(webhooks_start(s->f->broker->webhooks, NULL), 0);
     create(s, NULL); /* gets a thread at once */
     int64_t began_ms = fixture_now_ms();
@@ -391,7 +393,11 @@ static void a_dead_receiver_delays_nobody(void **state)
     call_expect(s->f, s->f->operator_token, "GET", "/v1/webhooks", NULL, 200);
     assert_int_equal(fixture_int(s->f, "webhooks.0.pending") +
                          fixture_int(s->f, "webhooks.1.pending"),
-                     2); /* cut short is not a try, and nothing is lost */
+                     2); /* nothing is lost */
+    assert_int_equal(deliveries(s, "pending") + deliveries(s, "delivered"), 2);
+    snprintf(s->id, sizeof(s->id), "%s", mute_id);
+    assert_int_equal(deliveries(s, "pending"), 2);
+    assert_int_equal(fixture_int(s->f, "deliveries.1.tries"), 0); /* cut short is not a try */
 }
 
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
