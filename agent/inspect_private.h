@@ -28,6 +28,10 @@ void xstate_layout_here(struct xstate_layout *ret);
 int xstate_read(const unsigned char *area, size_t length, const struct xstate_layout *layout,
                 uint64_t *ret_bv, uint64_t *ret_live, uint64_t *ret_enabled);
 
+/* Whether a process may use AMX, from what is in use, what the kernel has enabled for any process
+ * (0: not known) and, where `permission` is not NULL, its own permission. */
+enum cpu_amx xstate_amx(uint64_t used, uint64_t enabled, const uint64_t *permission);
+
 /* ---- threads (inspect_thread.c) */
 
 struct inspect {

@@ -35,7 +35,6 @@
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
 #endif
-#define TILEDATA (UINT64_C(1) << 18)
 
 int64_t inspect_now_us(void)
 {
@@ -88,6 +87,8 @@ struct batch {
     pid_t pid;
     struct cpu_evidence_task *task;
     uint64_t enabled; /* what the kernel has enabled, once a thread was read */
+    bool permission_known;
+    uint64_t permission; /* what the process may use, by the kernel's record */
     struct asked {
         size_t index; /* in the task's threads */
         int64_t since_us;
@@ -303,23 +304,25 @@ static void look_at_status(pid_t pid, pid_t tid, struct cpu_evidence_task *task)
         task->shadow_stack = 0;
 }
 
-static void look_at_record(struct inspect *inspect, pid_t pid, struct cpu_evidence_task *task,
-                           struct cpu_evidence_thread *thread)
+static void look_at_record(struct batch *batch, struct cpu_evidence_thread *thread)
 {
     struct inspect_kernel_thread record;
     struct error err;
-    if (!inspect->kernel)
+    pid_t tid = (pid_t)thread->tid;
+    if (!batch->inspect->kernel)
         return;
-    if (inspect_kernel_read(inspect->kernel, (pid_t)thread->tid, &record, &err) < 0) {
-        if (!is_gone(pid, (pid_t)thread->tid))
-            cpu_evidence_unknown(task, "altstack_bytes: %s", err.message);
+    if (inspect_kernel_read(batch->inspect->kernel, tid, &record, &err) < 0) {
+        if (!is_gone(batch->pid, tid))
+            cpu_evidence_unknown(batch->task, "altstack_bytes: %s", err.message);
         return;
     }
     thread->altstack_bytes =
         record.altstack_bytes <= JSON_INTEGER_MAX ? (int64_t)record.altstack_bytes : -1;
     /* The permission is the process's; the kernel keeps it with the first thread. */
-    if (thread->tid == pid && record.permission_known)
-        task->amx = record.permission & TILEDATA ? CPU_AMX_GRANTED : CPU_AMX_NO;
+    if (tid == batch->pid && record.permission_known) {
+        batch->permission_known = true;
+        batch->permission = record.permission;
+    }
 }
 
 /* ---- all threads of a process */
@@ -364,16 +367,15 @@ static void drop_gone(struct cpu_evidence_task *task)
     task->thread_count = kept;
 }
 
-static void judge_amx(struct cpu_evidence_task *task, uint64_t enabled)
+static void judge_amx(const struct batch *batch)
 {
+    struct cpu_evidence_task *task = batch->task;
     uint64_t used = 0;
     for (size_t i = 0; i < task->thread_count; i++)
         used |= task->threads[i].xstate_bv;
-    if (used & TILEDATA)
-        task->amx = CPU_AMX_GRANTED; /* nobody gets there without */
-    else if (task->amx == CPU_AMX_UNKNOWN && enabled && !(enabled & TILEDATA))
-        task->amx = CPU_AMX_NO; /* this kernel grants it to nobody */
-    else if (task->amx == CPU_AMX_UNKNOWN)
+    task->amx =
+        xstate_amx(used, batch->enabled, batch->permission_known ? &batch->permission : NULL);
+    if (task->amx == CPU_AMX_UNKNOWN)
         cpu_evidence_unknown(task, "amx: only the kernel knows, and it cannot be asked");
 }
 
@@ -388,7 +390,7 @@ void inspect_threads(struct inspect *inspect, pid_t pid, struct cpu_evidence_tas
         size_t next = task->thread_count - added;
         for (size_t k = next; k < task->thread_count; k++) {
             look_at_status(pid, (pid_t)task->threads[k].tid, task);
-            look_at_record(inspect, pid, task, &task->threads[k]);
+            look_at_record(&batch, &task->threads[k]);
         }
         look_at_registers(&batch, next);
     }
@@ -403,5 +405,5 @@ void inspect_threads(struct inspect *inspect, pid_t pid, struct cpu_evidence_tas
         inspect->evidence->complete = false;
     if (!inspect->kernel)
         cpu_evidence_unknown(task, "altstack_bytes: %s", inspect->kernel_error);
-    judge_amx(task, batch.enabled);
+    judge_amx(&batch);
 }

@@ -11,6 +11,7 @@
 #define ENABLED_OFFSET 464 /* Linux, arch/x86/include/asm/user.h, struct user_xstateregs */
 #define HEADER_OFFSET  512
 #define AREA_MIN       576
+#define TILEDATA       (UINT64_C(1) << 18)
 #define PKRU           9
 /* What the kernel gives every new process: only key 0 is open (init_pkru_value). */
 #define PKRU_LINUX UINT32_C(0x55555554)
@@ -72,4 +73,13 @@ int xstate_read(const unsigned char *area, size_t length, const struct xstate_la
         if ((*ret_bv >> id & 1) && is_as_new(area, length, layout, id))
             *ret_live &= ~(UINT64_C(1) << id);
     return 0;
+}
+
+enum cpu_amx xstate_amx(uint64_t used, uint64_t enabled, const uint64_t *permission)
+{
+    if (used & TILEDATA)
+        return CPU_AMX_GRANTED; /* nobody gets there without */
+    if (permission)
+        return *permission & TILEDATA ? CPU_AMX_GRANTED : CPU_AMX_NO;
+    return enabled && !(enabled & TILEDATA) ? CPU_AMX_NO : CPU_AMX_UNKNOWN;
 }

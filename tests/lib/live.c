@@ -9,9 +9,9 @@
  *   live sleep            sleeps in several system calls; on SIGTERM exit code 0, or 3 when one of
  *                         them was cut short
  *   live signals          counts SIGRTMIN; on SIGTERM writes how many came
- *   live vfork            waits in vfork(2) for a child that pauses
+ *   live vfork [MS]       waits in vfork(2) for a child that pauses, or ends after MS; then writes
+ *                         "back" and the monotonic time in ms
  *   live leaderless       its first thread has ended, another runs
- *   live code             holds a page of code without a file
  *   live child            has a child process
  *
  * "ready" is written to stdout once it is so. It dies with its parent. */
@@ -24,7 +24,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -211,37 +210,32 @@ static int count_signals(void)
 
 /* ---- odd processes */
 
-static void wait_in_vfork(void)
+static void wait_in_vfork(unsigned long ms)
 {
+    const struct timespec span = {.tv_sec = (time_t)(ms / 1000),
+                                  .tv_nsec = (long)(ms % 1000) * 1000000};
+    struct timespec now;
     ready(); /* not yet true; the test looks at the state */
     pid_t child =
         vfork(); /* NOLINT(clang-analyzer-security.insecureAPI.vfork): its wait is wanted */
     if (child == 0) {
         /* NOLINTNEXTLINE(clang-analyzer-unix.Vfork): a system call alone changes nothing here */
         syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (ms) {
+            syscall(SYS_nanosleep, &span, NULL);
+            syscall(SYS_exit_group, 0);
+        }
         for (;;)
             syscall(SYS_pause);
     }
-    dprintf(1, "back\n");
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    dprintf(1, "back %ld\n", now.tv_sec * 1000 + now.tv_nsec / 1000000);
     sleep_for_ever();
 }
 
 static void *leave_leader_behind(void *ctx)
 {
     pthread_join(*(pthread_t *)ctx, NULL);
-    ready();
-    sleep_for_ever();
-}
-
-static void hold_code(void)
-{
-    unsigned char *page =
-        mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        die("mmap");
-    page[0] = 0xc3;
-    if (mprotect(page, 4096, PROT_READ | PROT_EXEC) < 0)
-        die("mprotect");
     ready();
     sleep_for_ever();
 }
@@ -278,13 +272,11 @@ int main(int argc, char **argv)
     } else if (strcmp(mode, "signals") == 0) {
         return count_signals();
     } else if (strcmp(mode, "vfork") == 0) {
-        wait_in_vfork();
+        wait_in_vfork(number);
     } else if (strcmp(mode, "leaderless") == 0) {
         leader = pthread_self();
         start(leave_leader_behind, &leader);
         pthread_exit(NULL);
-    } else if (strcmp(mode, "code") == 0) {
-        hold_code();
     } else if (strcmp(mode, "child") == 0) {
         have_child();
     } else {

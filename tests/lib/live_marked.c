@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* live_marked.c - a program all of whose code is marked with the instructions that it uses: no C
  * library, no start files. Compiled with -Wa,-mx86-used-note=yes; with -DUSES_AVX it holds an
- * instruction of AVX, with -DUSES_AVX512 one of AVX-512, neither of which is executed. */
+ * instruction of AVX, with -DUSES_AVX512 one of AVX-512, neither of which is executed; with
+ * -DMAPS_CODE it has a page of code without a file, as a just-in-time compiler would. */
 
 #define SYS_WRITE 1
+#define SYS_MMAP  9
 #define SYS_PAUSE 34
 #define SYS_PRCTL 157
 #define PDEATHSIG 1
@@ -12,9 +14,12 @@
 static long call(long number, long a, long b, long c)
 {
     long result;
+    register long d __asm__("r10") = 0x22; /* of mmap: private, anonymous */
+    register long e __asm__("r8") = -1;
+    register long f __asm__("r9") = 0;
     __asm__ volatile("syscall"
                      : "=a"(result)
-                     : "a"(number), "D"(a), "S"(b), "d"(c)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(d), "r"(e), "r"(f)
                      : "rcx", "r11", "memory");
     return result;
 }
@@ -31,6 +36,9 @@ void _start(void)
 {
     static const char text[] = "ready\n";
     call(SYS_PRCTL, PDEATHSIG, KILL, 0);
+#ifdef MAPS_CODE
+    call(SYS_MMAP, 0, 4096, 5); /* readable, executable */
+#endif
     call(SYS_WRITE, 1, (long)text, sizeof(text) - 1);
     for (;;)
         call(SYS_PAUSE, 0, 0, 0);

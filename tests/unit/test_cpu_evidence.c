@@ -121,6 +121,23 @@ static void the_summary_is_of_all(void **state)
                         "process 7 (web): xstate_bv: thread 9 is traced");
 }
 
+static void one_unknown_process_hides_what_is_active(void **state)
+{
+    (void)state;
+    for (unsigned unknown = 0; unknown < 3; unknown++) {
+        struct cpu_evidence e = {0};
+        struct cpu_evidence_summary s;
+        for (unsigned i = 0; i < 3; i++)
+            cpu_evidence_add_task(&e, 1, "x")->glibc_known = i != unknown;
+        cpu_evidence_summarize(&e, &s);
+        assert_false(s.active_known);
+        e.tasks[unknown].glibc_known = true;
+        cpu_evidence_summarize(&e, &s);
+        assert_true(s.active_known);
+        cpu_evidence_done(&e);
+    }
+}
+
 /* One process that has it decides, wherever it stands among those of which nothing is known. */
 static void one_grant_decides(void **state)
 {
@@ -295,6 +312,7 @@ int main(void)
         cmocka_unit_test(every_member_is_read),
         cmocka_unit_test(written_again_it_is_the_same),
         cmocka_unit_test(the_summary_is_of_all),
+        cmocka_unit_test(one_unknown_process_hides_what_is_active),
         cmocka_unit_test(one_grant_decides),
         cmocka_unit_test(nothing_seen_is_nothing_known),
         cmocka_unit_test(names_from_the_future_are_unknown),

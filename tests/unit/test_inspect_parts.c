@@ -86,6 +86,21 @@ static void short_areas_are_refused(void **state)
     assert_int_equal(live, 0);
 }
 
+static void amx_is_what_is_known_of_it(void **state)
+{
+    (void)state;
+    const uint64_t tiles = UINT64_C(0x60000), none = 0x2e7, granted = tiles | none;
+    assert_int_equal(xstate_amx(0, tiles | none, NULL), CPU_AMX_UNKNOWN);
+    assert_int_equal(xstate_amx(0, 0, NULL), CPU_AMX_UNKNOWN); /* nothing could be read */
+    assert_int_equal(xstate_amx(0, none, NULL), CPU_AMX_NO);
+    assert_int_equal(xstate_amx(0, granted, &none), CPU_AMX_NO);
+    assert_int_equal(xstate_amx(0, granted, &granted), CPU_AMX_GRANTED);
+    assert_int_equal(xstate_amx(tiles, granted, NULL), CPU_AMX_GRANTED);
+    assert_int_equal(xstate_amx(tiles, granted, &none), CPU_AMX_GRANTED);
+    /* Without a permission tiles can be configured, but hold nothing. */
+    assert_int_equal(xstate_amx(UINT64_C(1) << 17, granted, &none), CPU_AMX_NO);
+}
+
 static void the_layout_is_this_cpus(void **state)
 {
     (void)state;
@@ -515,6 +530,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_contents_are_live),
         cmocka_unit_test(short_areas_are_refused),
+        cmocka_unit_test(amx_is_what_is_known_of_it),
         cmocka_unit_test(the_layout_is_this_cpus),
         cmocka_unit_test(the_returned_address_is_decoded),
         cmocka_unit_test(glibcs_record_is_read),
