@@ -453,13 +453,13 @@ static void manifests_that_are_none_are_refused(void **state)
         {"{\"schema\":\"cpubroker.manifest/1\",\"workload\":\"w1\",\"pid\":0,\"tasks\":1}",  "pid"                              },
         {"{\"schema\":\"cpubroker.manifest/1\",\"workload\":\"w1\",\"pid\":-1,\"tasks\":1}", "pid"                              },
         {"{\"schema\":\"cpubroker.manifest/"
-         "1\",\"workload\":\"w1\",\"pid\":99999999999,\"tasks\":1}",                                                                                   "pid"                                                             },
+         "1\",\"workload\":\"w1\",\"pid\":99999999999,\"tasks\":1}",                "pid"                              },
         {"{\"schema\":\"cpubroker.manifest/"
          "1\",\"workload\":\"w1\",\"pid\":1,\"tasks\":1,\"threads\":1,"
-         "\"stopped_pids\":[0],\"files\":[]}",                                                                                  "stopped_pids[0]"                                                        },
+         "\"stopped_pids\":[0],\"files\":[]}",                                      "stopped_pids[0]"                  },
         {"{\"schema\":\"cpubroker.manifest/"
          "1\",\"workload\":\"w1\",\"pid\":1,\"tasks\":1,\"threads\":1,"
-         "\"stopped_pids\":[],\"files\":[{\"name\":\"image/a\"}]}","bytes: missing"},
+         "\"stopped_pids\":[],\"files\":[{\"name\":\"image/a\"}]}",                 "bytes: missing"                   },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct fixture_bytes bytes = {0};
