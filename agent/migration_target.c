@@ -17,10 +17,13 @@
 
 #include "file.h"
 #include "image_manifest.h"
+#include "image_walk.h"
 #include "log.h"
 #include "migration_internal.h"
 #include "process.h"
 #include "restored_timers.h"
+
+#define SYNC_FILES_MAX 1000
 
 static const char *workload_of(const struct migration *m)
 {
@@ -277,13 +280,34 @@ static bool restore(struct migration *m)
 
 /* ---- run ---- */
 
-/* From here on the source will drop its copy, so the folder must outlive a loss of power. The
- * images go first: their dirty pages need not be written any more. */
-static void settle(struct migration *m)
+struct syncing {
+    unsigned files;
+};
+
+static int sync_item(void *ctx, const struct image_walk_item *item, struct error *err)
 {
-    migration_remove_images(m);
+    struct syncing *syncing = ctx;
+    if (++syncing->files > SYNC_FILES_MAX)
+        return error_set(err, ERROR_TOO_LARGE, "too many files");
+    if (!S_ISREG(item->st.st_mode) && !S_ISDIR(item->st.st_mode))
+        return 0; /* the workload runs already, and may do what it likes */
+    autoclose int fd =
+        openat(item->dirfd, item->piece, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0 || fsync(fd) < 0)
+        return error_errno(err, ERROR_FAILED, "cannot sync '%s'", item->name);
+    return 0;
+}
+
+/* With the next report the source will drop its copy, so the folder must outlive a loss of power
+ * from here on. File by file, since the images, which are much larger, need not be written at all;
+ * where that is not possible everything is. */
+static void sync_folder(struct migration *m)
+{
     const char *dir = m->journal.assignment.dir;
-    autoclose int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    struct syncing syncing = {0};
+    if (!dir || image_walk(dir, "folder", sync_item, &syncing, NULL) == 0)
+        return;
+    autoclose int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0 && syncfs(fd) < 0)
         log_warn("the moved folder could not be synced", LOG_STR("folder", dir));
 }
@@ -317,7 +341,7 @@ static bool run(struct migration *m)
         migration_fail(m, JOURNAL_RESTORED, begun_ms, &err, NULL);
         return true;
     }
-    settle(m);
+    sync_folder(m);
     migration_step(m, JOURNAL_RUNNING, MIGRATION_REPORT_RUNNING, begun_ms);
     return true;
 }
@@ -406,7 +430,7 @@ bool migration_target_forget(struct migration *m)
     enum journal_step step = m->journal.step;
     struct error err;
     if (step == JOURNAL_RUNNING || step == JOURNAL_DISCARDED)
-        return true;
+        return true; /* the images go with the journal's folder */
     if (step == JOURNAL_RESTORED || step == JOURNAL_RESTORING)
         return false;
     /* Nothing of it ever ran and the source has its own: it may go without a decision. */
