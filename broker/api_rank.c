@@ -95,7 +95,7 @@ static json_object *check_all(struct broker *broker, json_object *json, json_obj
         return NULL;
     const char *own_node = workload ? workload->node : from->name;
     size_t room = to ? json_array_size(to) : model->nodes.count, count = 0;
-    autofree const struct node **targets = xcalloc(room, sizeof(*targets));
+    autofree const struct node **targets = xcalloc(room, sizeof(void *));
     if (targets_of(model, to, to ? NULL : pool, own_node, targets, &count, err) < 0)
         return NULL;
     autofree struct ranked *items = xcalloc(count, sizeof(*items));

@@ -62,7 +62,7 @@ static bool could_go_on(const struct pool *pool, const struct workload *workload
 {
     const struct verdict_policy policy = {.mix_vendors = pool->policy.mix_vendors};
     AUTO(cpu_profile) need = cpu_profile_join(workload->need, target->profile->cpu);
-    autofree const struct profile **refused = xcalloc(pool->members.count + 1, sizeof(*refused));
+    autofree const struct profile **refused = xcalloc(pool->members.count + 1, sizeof(void *));
     size_t refused_count = 0;
     struct node *member = NULL;
     SORTED_EACH(&pool->members, member)

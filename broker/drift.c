@@ -89,7 +89,7 @@ static struct cpu_profile *cpu_of(const struct node *node)
 static void judge_member(const struct drift *d, struct jury *jury, struct loss *loss,
                          const struct node *member)
 {
-    bool changes = member == d->node;
+    bool changes = d->node && member == d->node;
     struct cpu_profile *before = changes ? d->before : cpu_of(member);
     struct cpu_profile *after = changes ? d->after : cpu_of(member);
     bool joins = changes && d->cause == DRIFT_JOIN;
@@ -131,7 +131,7 @@ static bool judge_workload(const struct drift *d, const struct workload *workloa
         struct node *member = NULL;
         SORTED_EACH(&d->pool->members, member)
         judge_member(d, &jury, loss, member);
-    } else {
+    } else if (d->node) {
         judge_member(d, &jury, loss, d->node);
     }
     if (loss->members)

@@ -62,8 +62,8 @@ void mask_change_apply(struct mask_change *change);
 void mask_change_undo(struct mask_change *change);
 
 /* model_pool.c: what it means that the node leaves the mask's pool. */
-void model_judge_leave(struct model *model, const struct mask_change *mask,
-                       const struct node *node, struct fleet_events *events);
+void model_judge_leave(struct model *model, const struct mask_change *mask, const struct node *node,
+                       struct fleet_events *events);
 /* model_fleet.c: workloads that have exited, of a node or a pool (NULL: of any). The lock is held
  * for writing. */
 void model_forget_exited(struct model *model, const char *node, const char *pool);

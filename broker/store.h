@@ -200,8 +200,7 @@ int store_deliveries_add(struct store *store, const char *kind, const char *body
                          struct error *err);
 /* The one that has been due longest by `now_ms`, if any. */
 int store_delivery_due(struct store *store, const char *webhook, int64_t now_ms,
-                       int (*each)(void *ctx, const struct store_delivery *row,
-                                   struct error *err),
+                       int (*each)(void *ctx, const struct store_delivery *row, struct error *err),
                        void *ctx, struct error *err);
 /* When the next one is due; -1 for none. */
 int store_delivery_next(struct store *store, const char *webhook, int64_t *ret, struct error *err);

@@ -107,38 +107,37 @@
                     " fleet_event WHERE seq > ?1 ORDER BY seq LIMIT ?2")              \
     X(FLEET_EVENT_LAST, "SELECT coalesce(max(seq), 0) FROM fleet_event")
 
-#define DELIVERY_COLUMNS                                                                \
-    "SELECT id, kind, body, state, problem, tries, created_at_ms, next_at_ms,"          \
+#define DELIVERY_COLUMNS                                                       \
+    "SELECT id, kind, body, state, problem, tries, created_at_ms, next_at_ms," \
     " settled_at_ms FROM webhook_delivery WHERE webhook = ?1 "
 
-#define WEBHOOK_SQL(X)                                                                  \
-    X(WEBHOOK_ADD, "INSERT INTO webhook VALUES (?1, ?2, ?3, ?4, ?5)")                   \
-    X(WEBHOOK_DELETE, "DELETE FROM webhook WHERE id = ?1")                              \
-    X(WEBHOOKS, "SELECT id, url, secret, events, created_at_ms,"                        \
-                " (SELECT count(*) FROM webhook_delivery WHERE webhook = w.id AND"      \
-                " state = 'pending'),"                                                  \
-                " (SELECT count(*) FROM webhook_delivery WHERE webhook = w.id AND"      \
-                " state = 'dead') FROM webhook AS w ORDER BY created_at_ms, id")        \
-    X(DELIVERIES_ADD, "INSERT INTO webhook_delivery (webhook, kind, body,"              \
-                      " created_at_ms, next_at_ms) SELECT id, ?1, ?2, ?3, ?3 FROM"      \
-                      " webhook WHERE events IS NULL OR EXISTS (SELECT 1 FROM"          \
-                      " json_each(events) WHERE value = ?1)")                           \
-    X(DELIVERY_DUE, DELIVERY_COLUMNS "AND state = 'pending' AND next_at_ms <= ?2"       \
-                                     " ORDER BY next_at_ms, id LIMIT 1")                \
-    X(DELIVERY_NEXT, "SELECT min(next_at_ms) FROM webhook_delivery WHERE webhook = ?1"  \
-                     " AND state = 'pending'")                                          \
-    X(DELIVERY_SET, "UPDATE webhook_delivery SET state = ?2, tries = ?3, next_at_ms ="  \
-                    " ?4, settled_at_ms = ?5, problem = ?6 WHERE id = ?1")              \
-    X(DELIVERIES_PRUNE,                                                                 \
-      "DELETE FROM webhook_delivery WHERE webhook = ?1 AND state = ?2 AND id <="        \
-      " (SELECT id FROM webhook_delivery WHERE webhook = ?1 AND state = ?2"             \
-      " ORDER BY id DESC LIMIT 1 OFFSET ?3)")                                           \
-    X(DELIVERIES_OVERFLOW,                                                              \
-      "UPDATE webhook_delivery SET state = 'dead', settled_at_ms = ?3, problem ="       \
-      " 'too many deliveries waited' WHERE webhook = ?1 AND state = 'pending' AND"      \
-      " id <= (SELECT id FROM webhook_delivery WHERE webhook = ?1 AND"                  \
-      " state = 'pending' ORDER BY id DESC LIMIT 1 OFFSET ?2)")                         \
-    X(DELIVERIES, DELIVERY_COLUMNS "AND (?2 IS NULL OR state = ?2)"                     \
+#define WEBHOOK_SQL(X)                                                                             \
+    X(WEBHOOK_ADD, "INSERT INTO webhook VALUES (?1, ?2, ?3, ?4, ?5)")                              \
+    X(WEBHOOK_DELETE, "DELETE FROM webhook WHERE id = ?1")                                         \
+    X(WEBHOOKS, "SELECT id, url, secret, events, created_at_ms,"                                   \
+                " (SELECT count(*) FROM webhook_delivery WHERE webhook = w.id AND"                 \
+                " state = 'pending'),"                                                             \
+                " (SELECT count(*) FROM webhook_delivery WHERE webhook = w.id AND"                 \
+                " state = 'dead') FROM webhook AS w ORDER BY created_at_ms, id")                   \
+    X(DELIVERIES_ADD, "INSERT INTO webhook_delivery (webhook, kind, body,"                         \
+                      " created_at_ms, next_at_ms) SELECT id, ?1, ?2, ?3, ?3 FROM"                 \
+                      " webhook WHERE events IS NULL OR EXISTS (SELECT 1 FROM"                     \
+                      " json_each(events) WHERE value = ?1)")                                      \
+    X(DELIVERY_DUE, DELIVERY_COLUMNS "AND state = 'pending' AND next_at_ms <= ?2"                  \
+                                     " ORDER BY next_at_ms, id LIMIT 1")                           \
+    X(DELIVERY_NEXT, "SELECT min(next_at_ms) FROM webhook_delivery WHERE webhook = ?1"             \
+                     " AND state = 'pending'")                                                     \
+    X(DELIVERY_SET, "UPDATE webhook_delivery SET state = ?2, tries = ?3, next_at_ms ="             \
+                    " ?4, settled_at_ms = ?5, problem = ?6 WHERE id = ?1")                         \
+    X(DELIVERIES_PRUNE, "DELETE FROM webhook_delivery WHERE webhook = ?1 AND state = ?2 AND id <=" \
+                        " (SELECT id FROM webhook_delivery WHERE webhook = ?1 AND state = ?2"      \
+                        " ORDER BY id DESC LIMIT 1 OFFSET ?3)")                                    \
+    X(DELIVERIES_OVERFLOW,                                                                         \
+      "UPDATE webhook_delivery SET state = 'dead', settled_at_ms = ?3, problem ="                  \
+      " 'too many deliveries waited' WHERE webhook = ?1 AND state = 'pending' AND"                 \
+      " id <= (SELECT id FROM webhook_delivery WHERE webhook = ?1 AND"                             \
+      " state = 'pending' ORDER BY id DESC LIMIT 1 OFFSET ?2)")                                    \
+    X(DELIVERIES, DELIVERY_COLUMNS "AND (?2 IS NULL OR state = ?2)"                                \
                                    " ORDER BY id DESC LIMIT ?3")
 
 #define CONTROL_SQL(X)          \
@@ -148,8 +147,8 @@
     X(PROBE, "UPDATE pool SET created_at_ms = created_at_ms WHERE name = 'default'")
 
 #define STORE_SQL(X) \
-    CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) \
-    WEBHOOK_SQL(X)
+    CONTROL_SQL(X)   \
+    FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) WEBHOOK_SQL(X)
 
 enum store_statement {
 #define X(name, sql) SQL_##name,

@@ -105,8 +105,10 @@ static int sender_new(struct webhooks *webhooks, const char *id, const char *url
         return -1;
     const struct client_config config = {
         .base_url = base, .connect_timeout_ms = CONNECT_TIMEOUT_MS, .timeout_ms = TIMEOUT_MS};
-    if (client_new(&config, &sender->client, err) < 0)
-        return error_wrap(err, "webhook: url");
+    if (client_new(&config, &sender->client, err) < 0) {
+        error_wrap(err, "webhook: url");
+        return -1;
+    }
     *ret = steal_ptr(&sender);
     return 0;
 }

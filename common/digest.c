@@ -86,7 +86,7 @@ int base64_text(const char *base64, char *text, size_t size)
 {
     const gnutls_datum_t in = {.data = (unsigned char *)base64, .size = (unsigned)strlen(base64)};
     gnutls_datum_t out = {0};
-    if (in.size / 4 * 3 > size + 3 || gnutls_base64_decode2(&in, &out) < 0)
+    if ((size_t)in.size / 4 * 3 > size + 3 || gnutls_base64_decode2(&in, &out) < 0)
         return -1;
     int rc = out.size < size && !memchr(out.data, 0, out.size) ? 0 : -1;
     if (rc == 0) {

@@ -49,7 +49,7 @@ struct http_request {
     char peer[64];                      /* the peer's IP address, "" on a Unix socket */
     unsigned peer_uid;                  /* Unix socket only; else (unsigned)-1 */
     int peer_pid;                       /* Unix socket only; else 0. Who connected; may be gone */
-    bool tls_client_verified; /* a certificate of the client's authority was shown */
+    bool tls_client_verified;           /* a certificate of the client's authority was shown */
     bool woken;                         /* the handler runs again after HTTP_WAIT */
     bool timed_out;                     /* ... because its time was up */
     struct http_connection *connection; /* http.c's own */
@@ -99,7 +99,7 @@ struct http_config {
     const char *tls_cert_file, *tls_key_file; /* both or neither */
     const char *tls_client_ca_file;           /* ask for client certificates; NULL for not */
     bool tls_client_optional; /* who shows none is let in all the same, see tls_client_verified */
-    const struct http_route *routes;          /* ends with a NULL method */
+    const struct http_route *routes; /* ends with a NULL method */
     void *ctx;
     /* Fills *principal from the request's headers (http_request_header) or returns -1 with
      * ERROR_UNAUTHENTICATED. Called for routes with roles != 0; http.c then compares roles and

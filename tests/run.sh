@@ -74,17 +74,24 @@ fi
 
 say "testing"
 # ctest's summary comes last; the reasons of skipped tests stand before it.
+status=0
 ctest --test-dir build/test-asan --parallel 2 --output-on-failure --no-tests=error \
-    "${ctest_options[@]}" 2>&1 |
-    awk -v skips="$CPUBROKER_SKIP_LOG" '
-        /^[0-9]+% tests passed/ { summary = 1 }
-        summary { held = held $0 "\n"; next }
-        { print; fflush() }
-        END {
-            while ((getline line <skips) > 0) {
-                if (!count++) print "\nSkipped, and why:"
-                print "  " line
-            }
-            if (count) print "  (" count " skipped)\n"
-            printf "%s", held
-        }'
+    "${ctest_options[@]}" 2>&1 | {
+    summary=''
+    while IFS= read -r line; do
+        [[ $line =~ ^[0-9]+%\ tests\ passed ]] && summary=$line$'\n' && continue
+        if [ -n "$summary" ]; then
+            summary+=$line$'\n'
+        else
+            printf '%s\n' "$line"
+        fi
+    done
+    if [ -s "$CPUBROKER_SKIP_LOG" ]; then
+        echo
+        echo "Skipped, and why ($(wc -l <"$CPUBROKER_SKIP_LOG")):"
+        sed 's/^/  /' "$CPUBROKER_SKIP_LOG"
+        echo
+    fi
+    printf '%s' "$summary"
+} || status=$?
+exit $status
