@@ -19,7 +19,8 @@ int json_parse(const char *text, size_t length, json_object **ret, struct error 
     json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX + 1);
     if (!tokener)
         return error_set(err, ERROR_INTERNAL, "out of memory");
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+    /* Strictness is json_text_check's: json-c 0.18 takes letters beyond ASCII for control
+     * characters when it is asked to be strict. */
     json_object *object = json_tokener_parse_ex(tokener, text, (int)length);
     /* A bare number may go on, as far as the tokener knows: an end tells it that it does not. */
     if (json_tokener_get_error(tokener) == json_tokener_continue)
