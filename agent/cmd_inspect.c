@@ -161,7 +161,7 @@ int cmd_inspect(const struct cli_args *args, struct error *err)
         return error_set(err, ERROR_INVALID, "'%.40s' is no process id: expected 1..%d",
                          args->rest[0], INT_MAX);
     if (cli_output(args, &as_json, err) < 0 ||
-        inspect_tree_timed((pid_t)pid, INSPECT_TIMEOUT_MS, &evidence, &cost, err) < 0)
+        inspect_processes((pid_t)pid, NULL, INSPECT_TIMEOUT_MS, &evidence, &cost, err) < 0)
         return -1;
     if (as_json) {
         autojson *json = cpu_evidence_to_json(&evidence);

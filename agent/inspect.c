@@ -20,6 +20,7 @@
 /* What the looking thread works on. */
 struct job {
     pid_t root;
+    const pid_t *also; /* borrowed; NULL: none */
     uint64_t root_start_ticks;
     struct inspect inspect;
     int rc;
@@ -83,6 +84,9 @@ static int look_at_tree(struct job *job)
     struct cpu_evidence *evidence = job->inspect.evidence;
     size_t before = evidence->task_count;
     int rc = process_list_tree(job->root, true, &tree, &job->err);
+    for (const pid_t *pid = job->also; rc == 0 && pid && *pid; pid++)
+        if (!process_list_has(tree.pids, *pid))
+            rc = process_list_tree(*pid, true, &tree, &job->err);
     if (rc == 0 && tree.count > CPU_EVIDENCE_TASKS_MAX)
         rc = error_set(&job->err, ERROR_TOO_LARGE,
                        "the tree of process %d has %zu processes, at most %d are looked at",
@@ -129,8 +133,8 @@ static void wait_let_go(const struct cpu_evidence *evidence)
         }
 }
 
-int inspect_tree_timed(pid_t root, uint64_t timeout_ms, struct cpu_evidence *ret,
-                       struct inspect_cost *ret_cost, struct error *err)
+int inspect_processes(pid_t root, const pid_t *also, uint64_t timeout_ms, struct cpu_evidence *ret,
+                      struct inspect_cost *ret_cost, struct error *err)
 {
     pthread_t thread;
     struct process_stat stat;
@@ -139,6 +143,7 @@ int inspect_tree_timed(pid_t root, uint64_t timeout_ms, struct cpu_evidence *ret
     int64_t start_us = inspect_now_us();
     struct job job = {
         .root = root,
+        .also = also,
         .inspect = {.deadline_us = start_us + (int64_t)timeout_ms * 1000, .evidence = &evidence}
     };
     if (process_stat_read(root, &stat, err) < 0)
@@ -164,5 +169,5 @@ int inspect_tree_timed(pid_t root, uint64_t timeout_ms, struct cpu_evidence *ret
 
 int inspect_tree(pid_t root, struct cpu_evidence *ret, struct error *err)
 {
-    return inspect_tree_timed(root, INSPECT_TIMEOUT_MS, ret, NULL, err);
+    return inspect_processes(root, NULL, INSPECT_TIMEOUT_MS, ret, NULL, err);
 }

@@ -28,7 +28,8 @@ struct inspect_cost {
  * path. Errors: ERROR_NOT_FOUND (no such process, or it ended), ERROR_TOO_LARGE,
  * ERROR_FAILED. */
 int inspect_tree(pid_t root, struct cpu_evidence *ret, struct error *err);
-/* The same within a time of the caller's; `ret_cost` may be NULL. When the time is over, what was
- * not looked at yet is unknown. */
-int inspect_tree_timed(pid_t root, uint64_t timeout_ms, struct cpu_evidence *ret,
-                       struct inspect_cost *ret_cost, struct error *err);
+/* The same for a workload: `also` are more processes of it (0-terminated, may be NULL), such as
+ * those that its control group holds after their parents ended; what has ended of them is left
+ * out. When timeout_ms are over, what was not looked at yet is unknown. `ret_cost` may be NULL. */
+int inspect_processes(pid_t root, const pid_t *also, uint64_t timeout_ms, struct cpu_evidence *ret,
+                      struct inspect_cost *ret_cost, struct error *err);

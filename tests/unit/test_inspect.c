@@ -195,7 +195,7 @@ static void every_thread_is_seen(void **state)
     struct victim victim = start("threads", "100");
     struct cpu_evidence e;
     struct inspect_cost cost;
-    assert_int_equal(inspect_tree_timed(victim.pid, 60000, &e, &cost, NULL), 0);
+    assert_int_equal(inspect_processes(victim.pid, NULL, 60000, &e, &cost, NULL), 0);
     assert_true(e.complete);
     assert_int_equal(e.tasks[0].thread_count, THREADS + 1);
     assert_int_equal(cost.threads, THREADS + 1);
@@ -444,7 +444,7 @@ static void computations_come_out_the_same(void **state)
     struct cpu_evidence e;
     struct inspect_cost cost = {0};
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(inspect_tree_timed(victim.pid, 60000, &e, &cost, NULL), 0);
+        assert_int_equal(inspect_processes(victim.pid, NULL, 60000, &e, &cost, NULL), 0);
         assert_int_equal(e.tasks[0].thread_count, 21);
         live_of_all(&e.tasks[0]);
         cpu_evidence_done(&e);
@@ -609,7 +609,7 @@ static void time_is_bounded(void **state)
     struct victim victim = start("threads", "50");
     struct cpu_evidence e;
     struct cpu_evidence_summary summary;
-    assert_int_equal(inspect_tree_timed(victim.pid, 0, &e, NULL, NULL), 0);
+    assert_int_equal(inspect_processes(victim.pid, NULL, 0, &e, NULL, NULL), 0);
     cpu_evidence_summarize(&e, &summary);
     assert_false(e.complete);
     assert_false(summary.state_known);
@@ -629,6 +629,25 @@ static void the_whole_tree_is_seen(void **state)
     assert_string_equal(e.tasks[1].comm, "a (child)?"); /* a newline is no text */
     cpu_evidence_done(&e);
     end(&victim, SIGKILL);
+}
+
+/* What left the tree when its parent ended is of the workload still. */
+static void others_are_looked_at_as_well(void **state)
+{
+    (void)state;
+    struct victim victim = start("threads", "0"), other = start("child", NULL);
+    const pid_t also[] = {other.pid, victim.pid, 0x3fffff, 0};
+    struct cpu_evidence e;
+    assert_int_equal(inspect_processes(victim.pid, also, 60000, &e, NULL, NULL), 0);
+    assert_int_equal(e.task_count, 3);
+    assert_int_equal(e.pid, victim.pid);
+    assert_int_equal(e.tasks[0].pid, victim.pid);
+    assert_int_equal(e.tasks[1].pid, other.pid);
+    assert_string_equal(e.tasks[2].comm, "a (child)?");
+    assert_true(e.complete);
+    cpu_evidence_done(&e);
+    end(&victim, SIGKILL);
+    end(&other, SIGKILL);
 }
 
 static void a_process_without_its_first_thread_is_seen(void **state)
@@ -723,6 +742,7 @@ int main(void)
         cmocka_unit_test(what_stops_late_is_let_go_at_once),
         cmocka_unit_test(time_is_bounded),
         cmocka_unit_test(the_whole_tree_is_seen),
+        cmocka_unit_test(others_are_looked_at_as_well),
         cmocka_unit_test(a_process_without_its_first_thread_is_seen),
         cmocka_unit_test(what_is_not_there_is_an_error),
         cmocka_unit_test(a_busy_tree_is_survived),
