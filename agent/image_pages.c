@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image_pages.c - hashing beside the engine, on threads that give way to it. */
+/* image_pages.c - hashing beside the engine, on threads of its own. */
 #include "image_pages.h"
 
 #include <dirent.h>
@@ -7,14 +7,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #define READ_BYTES      (256UL * 1024)
 #define FOLLOWED_MAX    64 /* files; further ones are hashed on their way */
 #define FOLLOW_PAUSE_MS 2
-#define GIVE_WAY_NICE   10
 
 static bool is_pages_piece(const char *piece)
 {
@@ -26,12 +24,6 @@ static bool is_pages_piece(const char *piece)
 bool image_is_pages(const char *name)
 {
     return strncmp(name, "image/", 6) == 0 && is_pages_piece(name + 6);
-}
-
-/* The engine works on the same machine: it goes first. */
-static void give_way(void)
-{
-    setpriority(PRIO_PROCESS, (id_t)gettid(), GIVE_WAY_NICE);
 }
 
 /* ---- source ---- */
@@ -96,7 +88,6 @@ static bool catch_up(struct image_follow *follow, struct followed *file)
 static void *follow_main(void *ctx)
 {
     struct image_follow *follow = ctx;
-    give_way();
     while (!atomic_load(&follow->stop)) {
         bool grew = false;
         find_files(follow);
@@ -202,7 +193,6 @@ static void *check_main(void *ctx)
 {
     struct image_check *check = ctx;
     autofree unsigned char *buffer = xmalloc(READ_BYTES);
-    give_way();
     for (size_t i = 0; check->rc == 0 && i < check->manifest->file_count; i++)
         if (image_is_pages(check->manifest->files[i].name))
             check->rc = hash_file(check, &check->manifest->files[i], buffer, &check->error);

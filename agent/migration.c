@@ -52,6 +52,7 @@ static void migration_free(struct migration *m)
     assignment_done(&m->answered);
     assignment_done(&m->polled);
     image_follow_free(m->follow);
+    image_check_free(m->check);
     image_manifest_free(m->manifest);
     free(m->log_dir);
     free(m->id);

@@ -24,6 +24,7 @@ struct migration {
     struct journal journal;          /* whose `acting` it is */
     unsigned report_serial;          /* counts the reports set, whose `acting` it is */
     struct image_follow *follow;     /* source: hashes begun during the dump; as the journal */
+    struct image_check *check;       /* target: of its pages, under way; as the journal */
     struct image_manifest *manifest; /* target: of the image that came; as the journal */
     char *log_dir;                   /* owned; <state_dir>/logs/<id> */
 

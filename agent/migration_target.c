@@ -245,13 +245,16 @@ static int run_restore(struct migration *m, struct engine *engine, const struct 
 static int restore_checked(struct migration *m, struct engine *engine, const struct engine_job *job,
                            struct error *err)
 {
-    AUTO(image_check) check = NULL;
     if (!m->manifest)
         return error_set(err, ERROR_FAILED, "the agent ended before the image was verified");
-    if (image_check_start(job->image_dir, m->manifest, &check, err) < 0 ||
-        run_restore(m, engine, job, err) < 0)
+    if (!m->check && image_check_start(job->image_dir, m->manifest, &m->check, err) < 0)
         return -1;
-    return image_check_wait(check, err);
+    int rc = run_restore(m, engine, job, err);
+    if (rc == 0)
+        rc = image_check_wait(m->check, err);
+    image_check_free(m->check);
+    m->check = NULL;
+    return rc;
 }
 
 static bool restore(struct migration *m)
