@@ -19,7 +19,7 @@
 struct image_file {
     char *name; /* owned; as in the stream, "image/pages-1.img" */
     uint64_t bytes;
-    char sha256[SHA256_HEX_BYTES]; /* "" in what arrived: it is compared later */
+    char sha256[SHA256_HEX_BYTES]; /* "" while it is made or compared elsewhere */
 };
 
 struct image_manifest {

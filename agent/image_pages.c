@@ -3,6 +3,7 @@
 #include "image_pages.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,18 +32,24 @@ bool image_is_pages(const char *name)
 struct followed {
     char *piece; /* owned */
     int fd;
-    struct sha256 *hash; /* owned; NULL once taken, or when it became useless */
+    struct sha256 *hash; /* owned; NULL once it is finished */
     uint64_t bytes;
+    bool failed; /* to read */
 };
 
 struct image_follow {
     int dirfd;
-    struct followed files[FOLLOWED_MAX]; /* the thread's until it is joined */
-    size_t count;
     unsigned char *buffer; /* owned */
     pthread_t thread;
-    atomic_bool stop;
-    bool joined;
+    bool running; /* so that it has to be joined */
+    atomic_bool settled, stop;
+
+    struct followed files[FOLLOWED_MAX]; /* the thread's until it is joined, but see `listed` */
+    size_t count;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool listed; /* guarded by lock: the names and their count stay as they are */
 };
 
 static void find_files(struct image_follow *follow)
@@ -76,6 +83,8 @@ static bool catch_up(struct image_follow *follow, struct followed *file)
     bool grew = false;
     while (!atomic_load(&follow->stop)) {
         ssize_t n = pread(file->fd, follow->buffer, READ_BYTES, (off_t)file->bytes);
+        if (n < 0 && errno != EINTR)
+            file->failed = true;
         if (n <= 0)
             return grew;
         sha256_update(file->hash, follow->buffer, (size_t)n);
@@ -89,49 +98,101 @@ static void *follow_main(void *ctx)
 {
     struct image_follow *follow = ctx;
     while (!atomic_load(&follow->stop)) {
-        bool grew = false;
+        bool settled = atomic_load(&follow->settled), grew = false;
         find_files(follow);
+        if (settled) {
+            pthread_mutex_lock(&follow->lock);
+            follow->listed = true;
+            pthread_cond_broadcast(&follow->changed);
+            pthread_mutex_unlock(&follow->lock);
+        }
         for (size_t i = 0; i < follow->count; i++)
             grew |= catch_up(follow, &follow->files[i]);
+        if (settled)
+            break; /* what there was when it was settled has been read to its end */
         const struct timespec pause = {.tv_nsec = FOLLOW_PAUSE_MS * 1000000L};
         if (!grew)
             nanosleep(&pause, NULL);
     }
+    pthread_mutex_lock(&follow->lock);
+    follow->listed = true; /* also when it was stopped: nobody shall wait for it */
+    pthread_cond_broadcast(&follow->changed);
+    pthread_mutex_unlock(&follow->lock);
     return NULL;
 }
 
 struct image_follow *image_follow_start(const char *image_dir)
 {
     struct image_follow *follow = xcalloc(1, sizeof(*follow));
-    follow->joined = true;
-    follow->dirfd = open(image_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    follow->buffer = xmalloc(READ_BYTES);
+    pthread_mutex_init(&follow->lock, NULL);
+    pthread_cond_init(&follow->changed, NULL);
+    atomic_init(&follow->settled, false);
     atomic_init(&follow->stop, false);
-    if (follow->dirfd < 0 || pthread_create(&follow->thread, NULL, follow_main, follow) != 0) {
+    follow->buffer = xmalloc(READ_BYTES);
+    follow->dirfd = open(image_dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    follow->running =
+        follow->dirfd >= 0 && pthread_create(&follow->thread, NULL, follow_main, follow) == 0;
+    if (!follow->running) {
         image_follow_free(follow);
         return NULL;
     }
-    follow->joined = false;
     return follow;
+}
+
+void image_follow_settle(struct image_follow *follow)
+{
+    if (follow)
+        atomic_store(&follow->settled, true);
+}
+
+static struct followed *find(struct image_follow *follow, const char *name)
+{
+    for (size_t i = 0; image_is_pages(name) && i < follow->count; i++)
+        if (strcmp(follow->files[i].piece, name + strlen("image/")) == 0)
+            return &follow->files[i];
+    return NULL;
+}
+
+bool image_follow_has(struct image_follow *follow, const char *name)
+{
+    if (!follow)
+        return false;
+    pthread_mutex_lock(&follow->lock);
+    while (!follow->listed)
+        pthread_cond_wait(&follow->changed, &follow->lock);
+    bool found = find(follow, name) != NULL;
+    pthread_mutex_unlock(&follow->lock);
+    return found;
+}
+
+static void join(struct image_follow *follow)
+{
+    if (follow->running)
+        pthread_join(follow->thread, NULL);
+    follow->running = false;
+}
+
+int image_follow_hash(struct image_follow *follow, const char *name, uint64_t bytes,
+                      char hex[SHA256_HEX_BYTES], struct error *err)
+{
+    join(follow);
+    struct followed *file = find(follow, name);
+    if (!file || !file->hash || atomic_load(&follow->stop))
+        return error_set(err, ERROR_FAILED, "hashing '%s' was given up", name);
+    if (file->failed)
+        return error_set(err, ERROR_FAILED, "'%s' cannot be read", name);
+    if (file->bytes != bytes)
+        return error_set(err, ERROR_FAILED, "'%s' changed its size after the dump", name);
+    sha256_finish(file->hash, hex);
+    sha256_free(file->hash);
+    file->hash = NULL;
+    return 0;
 }
 
 void image_follow_stop(struct image_follow *follow)
 {
-    if (!follow || follow->joined)
-        return;
-    atomic_store(&follow->stop, true);
-    pthread_join(follow->thread, NULL);
-    follow->joined = true;
-}
-
-struct sha256 *image_follow_take(struct image_follow *follow, const char *name, uint64_t *ret_bytes)
-{
-    for (size_t i = 0; follow && image_is_pages(name) && i < follow->count; i++)
-        if (strcmp(follow->files[i].piece, name + 6) == 0) {
-            *ret_bytes = follow->files[i].bytes;
-            return steal_ptr(&follow->files[i].hash);
-        }
-    return NULL;
+    if (follow)
+        atomic_store(&follow->stop, true);
 }
 
 void image_follow_free(struct image_follow *follow)
@@ -139,6 +200,7 @@ void image_follow_free(struct image_follow *follow)
     if (!follow)
         return;
     image_follow_stop(follow);
+    join(follow);
     for (size_t i = 0; i < follow->count; i++) {
         sha256_free(follow->files[i].hash);
         close(follow->files[i].fd);
@@ -147,6 +209,8 @@ void image_follow_free(struct image_follow *follow)
     if (follow->dirfd >= 0)
         close(follow->dirfd);
     free(follow->buffer);
+    pthread_cond_destroy(&follow->changed);
+    pthread_mutex_destroy(&follow->lock);
     free(follow);
 }
 

@@ -2,9 +2,10 @@
 /* image_pages.h - the bulk of an image is memory pages, which no engine interprets; they are
  * hashed beside the work that takes time anyway, so that nothing stands still for it.
  *
- * The source hashes them while the engine writes them (image_follow). The target compares them
- * with the manifest while the engine maps them back, and nothing is reported as restored, or may
- * run, before that is done (image_check). Every other file is hashed on its way. */
+ * The source hashes them from the moment the engine writes them, beside the sending (image_follow).
+ * The target compares them with the manifest while the engine maps them back, and nothing is
+ * reported as restored, or may run, before that is done (image_check). Every other file is hashed
+ * on its way. */
 #pragma once
 
 #include <stdbool.h>
@@ -23,12 +24,17 @@ struct image_follow;
 /* Starts to hash the pages files that appear and grow in `image_dir`. NULL when there is no
  * thread for it: then they are hashed on their way. */
 struct image_follow *image_follow_start(const char *image_dir);
-/* Ends the thread; what has been hashed so far stays. */
+/* The engine is done: no file appears or grows any more. Hashing goes on to their ends. */
+void image_follow_settle(struct image_follow *follow);
+/* Whether this file ("image/pages-1.img") is followed. After image_follow_settle only; NULL
+ * follows nothing. */
+bool image_follow_has(struct image_follow *follow, const char *name);
+/* Waits until the whole file is hashed. Errors: ERROR_FAILED when it has not `bytes` bytes, or
+ * hashing was stopped. */
+int image_follow_hash(struct image_follow *follow, const char *name, uint64_t bytes,
+                      char hex[SHA256_HEX_BYTES], struct error *err);
+/* Ends it soon, from any thread. */
 void image_follow_stop(struct image_follow *follow);
-/* The running hash of one file ("image/pages-1.img") and of how many of its first bytes it is; the
- * caller owns it. NULL when there is none. After image_follow_stop only. */
-struct sha256 *image_follow_take(struct image_follow *follow, const char *name,
-                                 uint64_t *ret_bytes);
 void image_follow_free(struct image_follow *follow); /* stops it; NULL is fine */
 DEFINE_AUTO(image_follow)
 

@@ -140,13 +140,8 @@ static ssize_t next_bytes(struct stream *stream, int fd, uint64_t at, uint64_t s
 static int send_content(struct stream *stream, int fd, const struct image_entry *entry,
                         struct error *err)
 {
-    /* Of pages that were hashed while they were written only the rest is left to hash. */
-    uint64_t hashed = 0;
-    AUTO(sha256) hash = image_follow_take(stream->job->follow, entry->name, &hashed);
-    if (hashed > entry->size)
-        return error_set(err, ERROR_FAILED, "'%s' became shorter after the dump", entry->name);
-    if (!hash)
-        hash = sha256_new();
+    bool followed = image_follow_has(stream->job->follow, entry->name);
+    AUTO(sha256) hash = followed ? NULL : sha256_new();
     size_t extent = 0;
     for (uint64_t at = 0; at < entry->size;) {
         ssize_t n =
@@ -158,18 +153,17 @@ static int send_content(struct stream *stream, int fd, const struct image_entry 
         if (n == 0)
             return error_set(err, ERROR_FAILED, "'%s' became shorter while it was sent",
                              entry->name);
-        if (at + (uint64_t)n > hashed) {
-            size_t skip = hashed > at ? (size_t)(hashed - at) : 0;
-            sha256_update(hash, stream->buffer + skip, (size_t)n - skip);
-        }
+        if (hash)
+            sha256_update(hash, stream->buffer, (size_t)n);
         if (image_writer_data(stream->writer, stream->buffer, (size_t)n, err) < 0)
             return -1;
         at += (uint64_t)n;
         if (stream->job->sent_bytes)
             atomic_fetch_add(stream->job->sent_bytes, (uint64_t)n);
     }
-    char hex[SHA256_HEX_BYTES];
-    sha256_finish(hash, hex);
+    char hex[SHA256_HEX_BYTES] = ""; /* of a followed file it comes with the manifest */
+    if (hash)
+        sha256_finish(hash, hex);
     image_manifest_add(stream->job->manifest, entry->name, entry->size, hex);
     return 0;
 }
@@ -223,8 +217,23 @@ static int images_visit(void *ctx, const struct image_walk_item *item, struct er
     return send_file(stream, item, err);
 }
 
+/* Waits for the hashes that were made beside the sending. */
+static int fill_hashes(struct stream *stream, struct error *err)
+{
+    struct image_manifest *manifest = stream->job->manifest;
+    for (size_t i = 0; i < manifest->file_count; i++) {
+        struct image_file *file = &manifest->files[i];
+        if (!*file->sha256 &&
+            image_follow_hash(stream->job->follow, file->name, file->bytes, file->sha256, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int send_manifest(struct stream *stream, struct error *err)
 {
+    if (fill_hashes(stream, err) < 0)
+        return -1;
     autojson *json = image_manifest_to_json(stream->job->manifest);
     autofree char *text = json_text(json);
     struct image_entry entry = {

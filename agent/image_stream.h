@@ -30,7 +30,7 @@ struct image_stream_job {
     struct image_manifest *manifest; /* workload, pid, counts and stopped pids are filled in;
                                         the files are added while they are sent */
     uint64_t max_bytes;
-    struct image_follow *follow;  /* hashes of pages begun during the dump; may be NULL */
+    struct image_follow *follow;  /* settled: hashes pages beside; may be NULL */
     _Atomic uint64_t *sent_bytes; /* counts up, for progress; may be NULL */
     /* Set before the manifest is written: until then the target cannot have the whole image.
      * May be NULL. */

@@ -117,6 +117,7 @@ static int send_with(struct sending *s, struct client *client, struct error *err
     if (rc < 0) {
         struct error reason = *err;
         image_pipe_break(s->pipe, &reason); /* the reader may wait for room */
+        image_follow_stop(s->m->follow);    /* or for hashes */
     }
     pthread_join(thread, NULL);
     if (rc == 0 && s->rc < 0) {

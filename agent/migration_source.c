@@ -161,7 +161,7 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
         return -1;
     m->follow = image_follow_start(image_dir);
     int rc = engine_dump(engine, &job, &result, err);
-    image_follow_stop(m->follow);
+    image_follow_settle(m->follow);
     if (rc < 0) {
         snprintf(log, log_bytes, "%s", result.log_tail);
         undo_dump(m, err);
