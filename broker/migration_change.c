@@ -212,12 +212,10 @@ static int store_change(const struct migration_change *change, struct error *err
                                     change->error ? change->error : change->move->error, err) < 0)
             return -1;
     }
-    if (change->expose) {
-        const struct store_seen seen = {next->workload, next->to, change->expose->sha256,
-                                        change->now_ms};
-        if (store_seen_add(model->store, &seen, err) < 0)
-            return -1;
-    }
+    if (change->expose &&
+        model_workload_store_exposure_locked(model, change->workload, next->to, change->expose,
+                                             change->now_ms, err) < 0)
+        return -1;
     return change->set_workload
                ? model_workload_store_locked(model, change->workload, change->node, change->life,
                                              change->pid, change->exit_status, err)

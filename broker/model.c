@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* model.c - loads the model from the database, looks things up, frees it all.
- */
+/* model.c - names, looking things up, and the end of the model. */
 #include "model.h"
 
 #include <inttypes.h>
@@ -10,8 +9,6 @@
 
 #include "digest.h"
 #include "model_internal.h"
-
-#define MOVES_MAX 100000
 
 static const struct {
     const char *name;
@@ -80,8 +77,6 @@ void node_free(struct node *node)
     free(node->version);
     free(node->boot_id);
     free(node->image_address);
-    free(node->kernel);
-    json_object_put(node->engines);
     free(node);
 }
 
@@ -108,7 +103,6 @@ void workload_free(struct workload *workload)
     free(workload->node);
     free(workload->dir);
     json_object_put(workload->command);
-    cpu_profile_free(workload->need);
     free(workload);
 }
 
@@ -136,252 +130,6 @@ void move_free(struct move *move)
     free(move);
 }
 
-static int parse_stored(const char *what, const char *text, json_object **ret, struct error *err)
-{
-    if (json_parse(text, strlen(text), ret, err) < 0) {
-        err->kind = ERROR_INTERNAL;
-        return error_wrap(err, "database: %s", what);
-    }
-    return 0;
-}
-
-const struct profile *model_profile(struct model *model, const char *sha256, json_object *json,
-                                    struct error *err)
-{
-    struct profile *profile = sorted_find(&model->profiles, sha256);
-    if (profile)
-        return profile;
-    AUTO(cpu_report) report = NULL;
-    AUTO(cpu_profile) cpu = NULL;
-    if (cpu_report_parse(json, &report, err) < 0 || cpu_profile_from_report(report, &cpu, err) < 0)
-        return NULL;
-    profile = xcalloc(1, sizeof(*profile));
-    profile->sha256 = xstrdup(sha256);
-    profile->cpu = steal_ptr(&cpu);
-    model_write_lock(model);
-    sorted_add(&model->profiles, profile);
-    model_unlock(model);
-    return profile;
-}
-
-/* A report that the database has, as a profile. `ret_json` may be NULL; the
- * caller owns it. */
-static const struct profile *load_profile(struct model *model, const char *sha256,
-                                          json_object **ret_json, struct error *err)
-{
-    struct profile *known = sorted_find(&model->profiles, sha256);
-    if (known && !ret_json)
-        return known;
-    autofree char *text = NULL;
-    autojson *json = NULL;
-    if (store_report_get(model->store, sha256, &text, err) < 0 ||
-        parse_stored("report", text, &json, err) < 0)
-        return NULL;
-    const struct profile *profile = model_profile(model, sha256, json, err);
-    if (!profile)
-        error_wrap(err, "report %s", sha256);
-    if (profile && ret_json)
-        *ret_json = steal_ptr(&json);
-    return profile;
-}
-
-void node_take_report(struct node *node, const struct profile *profile, json_object *report)
-{
-    json_object *os = json_member(report, "os");
-    node->profile = profile;
-    free(node->kernel);
-    node->kernel = *json_str(os, "kernel") ? xstrdup(json_str(os, "kernel")) : NULL;
-    if (!node->boot_id && *json_str(os, "boot_id"))
-        node->boot_id = xstrdup(json_str(os, "boot_id"));
-    json_object_put(node->engines);
-    node->engines = json_object_new_array();
-    json_object *engines = json_member(report, "engines");
-    for (size_t i = 0; i < json_array_size(engines); i++) {
-        json_object *engine = json_object_new_object();
-        json_put_str(engine, "name", json_str(json_array_item(engines, i), "name"));
-        json_put_str(engine, "version", json_str(json_array_item(engines, i), "version"));
-        json_object_array_add(node->engines, engine);
-    }
-}
-
-static int load_node(void *ctx, const struct store_node *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct node *node = xcalloc(1, sizeof(*node));
-    node->name = xstrdup(row->name);
-    node->imported = row->imported;
-    node->version = xstrdup(row->version);
-    node->boot_id = xstrdup(row->boot_id);
-    node->image_address = xstrdup(row->image_address);
-    node->created_at_ms = row->created_at_ms;
-    node->seen_at_ms = node->saved_at_ms = row->seen_at_ms;
-    node->seen_monotonic_ms = node->stray_logged_ms = -1;
-    char random[13];
-    random_hex(6, random);
-    node->generation = strtoull(random, NULL, 16); /* 48 bits, within what JSON takes */
-    sorted_add(&model->nodes, node);
-    if (!row->report_sha256)
-        return 0;
-    autojson *report = NULL;
-    const struct profile *profile = load_profile(model, row->report_sha256, &report, err);
-    if (!profile)
-        return error_wrap(err, "node '%s'", row->name);
-    node_take_report(node, profile, report);
-    return 0;
-}
-
-static int load_pool(void *ctx, const struct store_pool *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct pool *pool = xcalloc(1, sizeof(*pool));
-    pool->name = xstrdup(row->name);
-    pool->policy = pool_policy_default();
-    pool->policy.mix_vendors = row->mix_vendors;
-    pool->created_at_ms = row->created_at_ms;
-    pool->epoch = row->epoch;
-    snprintf(pool->digest, sizeof(pool->digest), "%s", row->digest ? row->digest : "");
-    pool->mask = mask_new();
-    sorted_add(&model->pools, pool);
-    if (pool_policy_from_names(row->min_level, row->evidence, row->islands, &pool->policy, err) < 0)
-        return error_wrap(err, "database: pool '%s'", row->name);
-    return 0;
-}
-
-static int load_member(void *ctx, const char *pool_name, const char *node_name, struct error *err)
-{
-    struct model *model = ctx;
-    struct pool *pool = sorted_find(&model->pools, pool_name);
-    struct node *node = sorted_find(&model->nodes, node_name);
-    if (!pool || !node)
-        return error_set(err, ERROR_INTERNAL, "database: member '%s' of pool '%s' is not there",
-                         node_name, pool_name);
-    sorted_add(&pool->members, node);
-    if (node->profile)
-        mask_add(pool->mask, node->profile->cpu);
-    return 0;
-}
-
-static int load_workload(void *ctx, const struct store_workload *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct workload *workload = xcalloc(1, sizeof(*workload));
-    workload->name = xstrdup(row->name);
-    workload->pool = xstrdup(row->pool);
-    workload->node = xstrdup(row->node);
-    workload->pid = row->pid;
-    workload->exit_status = row->exit_status;
-    workload->dir = xstrdup(row->dir);
-    workload->adopted = row->adopted;
-    workload->epoch = row->epoch;
-    workload->created_at_ms = row->created_at_ms;
-    sorted_add(&model->workloads, workload);
-    if (life_state_from_name(row->state, &workload->state) < 0)
-        return error_set(err, ERROR_INTERNAL, "database: workload '%s': state '%s'", row->name,
-                         row->state);
-    return parse_stored("workload's command", row->command, &workload->command, err);
-}
-
-static int load_seen(void *ctx, const struct store_seen *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct workload *workload = sorted_find(&model->workloads, row->workload);
-    const struct profile *profile = load_profile(model, row->report_sha256, NULL, err);
-    if (!workload || !profile)
-        return error_wrap(err, "ledger of workload '%s'", row->workload);
-    model_workload_expose(model, workload, row->node, profile, row->since_at_ms);
-    return 0;
-}
-
-static int load_token(void *ctx, const struct store_token *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct token *token = xcalloc(1, sizeof(*token));
-    token->sha256 = xstrdup(row->sha256);
-    token->id = xstrdup(row->id);
-    token->node = xstrdup(row->node);
-    token->note = xstrdup(row->note);
-    token->created_at_ms = row->created_at_ms;
-    sorted_add(&model->tokens, token);
-    if (role_from_name(row->role, &token->role) < 0)
-        return error_set(err, ERROR_INTERNAL, "database: token '%s': role '%s'", row->id,
-                         row->role);
-    return 0;
-}
-
-static int load_move(void *ctx, const struct store_migration *row, struct error *err)
-{
-    struct model *model = ctx;
-    struct move *move = xcalloc(1, sizeof(*move));
-    move->id = xstrdup(row->id);
-    move->workload = xstrdup(row->workload);
-    move->from = xstrdup(row->from);
-    move->to = xstrdup(row->to);
-    move->cancelled = row->cancelled;
-    move->bytes = row->bytes;
-    move->total_bytes = row->total_bytes;
-    move->state_at_ms = row->state_at_ms;
-    move->dumping_at_ms = row->dumping_at_ms;
-    move->downtime_ms = row->downtime_ms;
-    move->finished_at_ms = row->finished_at_ms;
-    move->deadline_ms = INT64_MAX;
-    move->progress_saved_ms = INT64_MIN / 2;
-    snprintf(move->judged_sha256, sizeof(move->judged_sha256), "%s", row->judged_sha256);
-    snprintf(move->ticket, sizeof(move->ticket), "%s", row->ticket ? row->ticket : "");
-    sorted_add(&model->moves, move);
-    if (migration_state_from_name(row->state, &move->state) < 0 ||
-        migration_report_from_name(row->source_report, &move->source_report) < 0 ||
-        migration_report_from_name(row->target_report, &move->target_report) < 0)
-        return error_set(err, ERROR_INTERNAL, "database: migration '%s': state '%s' (%s, %s)",
-                         row->id, row->state, row->source_report, row->target_report);
-    if (store_event_last(model->store, row->id, &move->last_seq, err) < 0)
-        return -1;
-    return row->error ? parse_stored("migration's error", row->error, &move->error, err) : 0;
-}
-
-/* A newer cpubroker may reckon a mask otherwise from the same reports: that is
- * an epoch, too. */
-static int renew_epoch(struct model *model, struct pool *pool, struct error *err)
-{
-    struct mask_change change;
-    mask_change_make(&change, pool, NULL, NULL);
-    if (change.epoch != pool->epoch) {
-        if (store_begin(model->store, err) < 0) {
-            mask_change_undo(&change);
-            return -1;
-        }
-        if (mask_change_store(model, &change, NULL, NULL, err) < 0) {
-            store_rollback(model->store);
-            mask_change_undo(&change);
-            return -1;
-        }
-        if (store_commit(model->store, err) < 0) {
-            mask_change_undo(&change);
-            return -1;
-        }
-    }
-    mask_change_apply(&change);
-    return 0;
-}
-
-static int load(struct model *model, struct error *err)
-{
-    struct store *store = model->store;
-    if (store_nodes(store, load_node, model, err) < 0 ||
-        store_pools(store, load_pool, model, err) < 0 ||
-        store_members(store, load_member, model, err) < 0 ||
-        store_workloads(store, load_workload, model, err) < 0 ||
-        store_seen(store, load_seen, model, err) < 0 ||
-        store_tokens(store, load_token, model, err) < 0 ||
-        store_migrations(store, STORE_MIGRATIONS_UNSETTLED, NULL, MOVES_MAX, load_move, model,
-                         err) < 0)
-        return -1;
-    struct pool *pool = NULL;
-    SORTED_EACH(&model->pools, pool)
-    if (renew_epoch(model, pool, err) < 0)
-        return -1;
-    return 0;
-}
-
 int model_new(struct store *store, const struct clock *clock, uint64_t silent_after_ms,
               struct model **ret, struct error *err)
 {
@@ -397,7 +145,7 @@ int model_new(struct store *store, const struct clock *clock, uint64_t silent_af
     pthread_rwlock_init(&model->lock, &attributes);
     pthread_rwlockattr_destroy(&attributes);
     model->generation = 1;
-    if (load(model, err) < 0)
+    if (model_load(model, err) < 0)
         return error_wrap(err, "loading");
     *ret = steal_ptr(&model);
     return 0;
@@ -408,14 +156,6 @@ static void free_all(struct sorted *set, void (*free_item)(void *item))
     for (size_t i = 0; i < set->count; i++)
         free_item(set->items[i]);
     sorted_done(set);
-}
-
-static void profile_free(void *item)
-{
-    struct profile *profile = item;
-    free(profile->sha256);
-    cpu_profile_free(profile->cpu);
-    free(profile);
 }
 
 #define FREE_ITEM(type)                      \
@@ -438,7 +178,7 @@ void model_free(struct model *model)
     free_all(&model->workloads, workload_item_free);
     free_all(&model->pools, pool_item_free);
     free_all(&model->nodes, node_item_free);
-    free_all(&model->profiles, profile_free);
+    model_records_free(model);
     pthread_rwlock_destroy(&model->lock);
     pthread_mutex_destroy(&model->writer);
     free(model);

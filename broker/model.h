@@ -61,17 +61,40 @@ enum life_state {
         LIFE_STATE_COUNT
 };
 
-struct profile { /* a report's, kept as long as a node or a ledger names it */
+/* What follows up to `struct profile` is shared by all whom it fits, immutable, and kept until the
+ * model goes. */
+struct cpu_record { /* a profile under the hash of its content */
     char *sha256;
     struct cpu_profile *cpu; /* owned reference */
+    bool checked;            /* only while loading: the database's text was compared */
+};
+
+struct cpu_join { /* so that the same two are joined once */
+    char *key;    /* both hashes */
+    const struct cpu_record *result;
+};
+
+struct shared_text {
+    char *text;
+    json_object *json; /* owned; what the text says, NULL where nobody asks */
+};
+
+struct profile {             /* a report's */
+    char *sha256;            /* the report's; points to `hash` */
+    struct cpu_profile *cpu; /* the record's */
+    const struct cpu_record *record;
+    const char *kernel; /* NULL: not told */
+    const struct shared_text *engines;
+    char hash[65];
 };
 
 struct node {
     char *name;
     bool imported;
-    const struct profile *profile;                    /* NULL: no report yet */
-    char *version, *boot_id, *image_address, *kernel; /* owned; may be NULL */
-    json_object *engines;                             /* owned; array, NULL without report */
+    const struct profile *profile;           /* NULL: no report yet */
+    char *version, *boot_id, *image_address; /* owned; may be NULL */
+    const char *kernel;                      /* the report's; may be NULL */
+    json_object *engines;                    /* the report's; array, NULL without report */
     int64_t created_at_ms;
     int64_t seen_at_ms;        /* Unix; 0: never */
     int64_t seen_monotonic_ms; /* -1: not since the broker started */
@@ -91,12 +114,15 @@ struct pool {
     struct mask *mask;           /* owned; guarded by the writer's mutex, not by the lock */
     struct cpu_profile *profile; /* owned; the mask's, NULL when no member has a report */
     struct sorted members;       /* struct node, not owned */
+    uint64_t revision;           /* changes with the members and what they report */
 };
 
 struct seen {
     char *node; /* owned */
     const struct profile *profile;
     int64_t since_at_ms;
+    const struct cpu_record *need; /* from here on: all profiles up to this one, joined */
+    bool unsaved;                  /* only while loading: the database has no such need */
 };
 
 struct workload {
@@ -110,7 +136,7 @@ struct workload {
     int64_t epoch, created_at_ms;
     struct seen *seen; /* owned; the first is its birth */
     size_t seen_count;
-    struct cpu_profile *need; /* owned; the join of all seen */
+    struct cpu_profile *need; /* the last one's record's; NULL when nothing was seen */
     unsigned missed;          /* heartbeats in a row that did not list it */
 };
 
@@ -150,8 +176,10 @@ struct model {
     void *wake_ctx;
     _Atomic uint64_t event_counts[FLEET_EVENT_COUNT]; /* since the start */
 
-    pthread_mutex_t writer;
-    pthread_rwlock_t lock; /* guards what follows */
+    pthread_mutex_t writer;           /* guards what follows */
+    struct sorted cpus, joins, texts; /* of cpu_record, cpu_join, shared_text */
+    uint64_t revisions;               /* the last that any pool was given */
+    pthread_rwlock_t lock;            /* guards what follows */
     struct sorted nodes, pools, workloads, tokens, moves, profiles;
     uint64_t generation; /* changes with anything that a verdict reads, liveness
                             aside */
@@ -220,6 +248,12 @@ void model_workload_set(struct model *model, struct workload *workload, const ch
 /* Whether the ledger has this line. */
 bool model_workload_has_seen(const struct workload *workload, const char *node,
                              const struct profile *profile);
+/* Within the caller's transaction: the line of the ledger, unless it is there, and the need that
+ * it makes. */
+int model_workload_store_exposure_locked(struct model *model, const struct workload *workload,
+                                         const char *node, const struct profile *profile,
+                                         int64_t since_at_ms, struct error *err);
+/* The lock is held for writing, or nobody else knows the model. */
 void model_workload_expose(struct model *model, struct workload *workload, const char *node,
                            const struct profile *profile, int64_t since_at_ms);
 

@@ -22,7 +22,9 @@ void mask_change_make(struct mask_change *change, struct pool *pool, struct cpu_
     if (added)
         mask_add(pool->mask, added);
     change->profile = mask_profile(pool->mask);
-    if (change->profile)
+    if (change->profile && pool->profile && cpu_profile_equal(change->profile, pool->profile))
+        memcpy(change->digest, pool->digest, sizeof(change->digest));
+    else if (change->profile)
         mask_profile_digest(change->profile, change->digest);
     change->epoch = pool->epoch + (strcmp(change->digest, pool->digest) != 0);
 }
@@ -60,9 +62,15 @@ int mask_change_store(struct model *model, const struct mask_change *change,
     return store_epoch_add(model->store, &row, err);
 }
 
-void mask_change_apply(struct mask_change *change)
+void pool_touch(struct model *model, struct pool *pool)
+{
+    pool->revision = ++model->revisions;
+}
+
+void mask_change_apply(struct model *model, struct mask_change *change)
 {
     struct pool *pool = change->pool;
+    pool_touch(model, pool);
     if (change->epoch != pool->epoch)
         log_info("the pool's mask changed", LOG_STR("pool", pool->name),
                  LOG_INT("epoch", change->epoch), LOG_STR("digest", change->digest));
@@ -79,6 +87,13 @@ void mask_change_undo(struct mask_change *change)
     if (change->removed)
         mask_add(change->pool->mask, change->removed);
     cpu_profile_free(steal_ptr(&change->profile));
+}
+
+void node_take_report(struct node *node, const struct profile *profile)
+{
+    node->profile = profile;
+    node->kernel = profile->kernel;
+    node->engines = profile->engines->json;
 }
 
 static struct store_node node_row(const struct node *node)
@@ -201,15 +216,27 @@ static bool lives_on(const struct workload *workload, const struct node *node)
     return workload->state != LIFE_EXITED && strcmp(workload->node, node->name) == 0;
 }
 
-static int report_change_store(struct model *model, const struct report_change *change,
-                               bool imported, const char *text, struct error *err)
+/* The node's own word, or its report's; NULL for neither. */
+static const char *boot_id_told(const struct node *node, json_object *report)
 {
+    const char *told = json_str(json_member(report, "os"), "boot_id");
+    if (node->boot_id)
+        return node->boot_id;
+    return *told ? told : NULL;
+}
+
+static int report_change_store(struct model *model, const struct report_change *change,
+                               bool imported, json_object *report, struct error *err)
+{
+    autofree char *text = json_canonical(report);
     struct node *node = change->node;
     int64_t now_ms = clock_unix_ms(model->clock);
-    if (store_report_put(model->store, change->profile->sha256, text, now_ms, err) < 0)
+    if (store_report_put(model->store, change->profile->sha256, text, now_ms, err) < 0 ||
+        model_facts_store(model, change->profile, err) < 0)
         return -1;
     struct store_node row = node_row(node);
     row.report_sha256 = change->profile->sha256;
+    row.boot_id = boot_id_told(node, report);
     row.imported = imported;
     if (store_node_put(model->store, &row, err) < 0)
         return -1;
@@ -222,9 +249,9 @@ static int report_change_store(struct model *model, const struct report_change *
     struct workload *workload = NULL;
     SORTED_EACH(&model->workloads, workload)
     {
-        const struct store_seen seen = {workload->name, node->name, change->profile->sha256,
-                                        now_ms};
-        if (lives_on(workload, node) && store_seen_add(model->store, &seen, err) < 0)
+        if (lives_on(workload, node) &&
+            model_workload_store_exposure_locked(model, workload, node->name, change->profile,
+                                                 now_ms, err) < 0)
             return -1;
     }
     return fleet_events_store(model, &change->events, err);
@@ -233,10 +260,9 @@ static int report_change_store(struct model *model, const struct report_change *
 static int report_change_commit(struct model *model, const struct report_change *change,
                                 bool imported, json_object *report, struct error *err)
 {
-    autofree char *text = json_canonical(report);
     if (store_begin(model->store, err) < 0)
         return -1;
-    if (report_change_store(model, change, imported, text, err) < 0) {
+    if (report_change_store(model, change, imported, report, err) < 0) {
         store_rollback(model->store);
         return -1;
     }
@@ -253,14 +279,18 @@ static void report_change_apply(struct model *model, struct report_change *chang
         sorted_add(&model->nodes, node);
     node->imported = imported;
     for (size_t i = 0; i < change->mask_count; i++)
-        mask_change_apply(&change->masks[i]);
-    for (size_t i = 0; i < change->refused_count; i++)
+        mask_change_apply(model, &change->masks[i]);
+    for (size_t i = 0; i < change->refused_count; i++) {
         sorted_remove(&change->refused[i]->members, node);
+        pool_touch(model, change->refused[i]);
+    }
     SORTED_EACH(&model->workloads, workload)
     if (lives_on(workload, node))
         model_workload_expose(model, workload, node->name, change->profile,
                               clock_unix_ms(model->clock));
-    node_take_report(node, change->profile, report);
+    node_take_report(node, change->profile);
+    if (!node->boot_id)
+        node->boot_id = xstrdup(boot_id_told(node, report));
     model->generation++;
     model_unlock(model);
 }
@@ -347,8 +377,10 @@ static int first_heartbeat(struct model *model, const char *name, const struct n
     node->seen_monotonic_ms = clock_monotonic_ms(model->clock);
     node->free_bytes = facts->free_bytes;
     sorted_add(&model->nodes, node);
-    if (pool)
+    if (pool) {
         sorted_add(&pool->members, node);
+        pool_touch(model, pool);
+    }
     model->generation++;
     model_unlock(model);
     log_info("a new node", LOG_STR("node", name), LOG_STR("pool", pool ? pool->name : ""));
@@ -486,7 +518,7 @@ int model_node_delete(struct model *model, const char *name, struct error *err)
     }
     model_write_lock(model);
     for (size_t i = 0; i < count; i++) {
-        mask_change_apply(&masks[i]);
+        mask_change_apply(model, &masks[i]);
         sorted_remove(&masks[i].pool->members, node);
     }
     model_forget_exited(model, name, NULL);

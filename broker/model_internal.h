@@ -37,10 +37,32 @@ void workload_free(struct workload *workload);
 void token_free(struct token *token);
 void move_free(struct move *move);
 
-/* The profile of a report, made and kept if it is new; the caller holds the
- * writer's mutex. */
+/* model_record.c; the caller holds the writer's mutex. */
+/* The rules by which reports are reckoned now. */
+const char *model_rules(void);
+/* The profile under its hash, kept if it is new. */
+const struct cpu_record *model_cpu_record(struct model *model, struct cpu_profile *cpu);
+/* `a` may be NULL: then it is b. */
+const struct cpu_record *model_cpu_join(struct model *model, const struct cpu_record *a,
+                                        const struct cpu_record *b);
+/* From the database. *ret is NULL where the record there is not what its name says: *why tells. */
+int model_cpu_load(struct model *model, const char *sha256, const struct cpu_record **ret,
+                   struct error *why, struct error *err);
+/* Within the caller's transaction. */
+int model_cpu_store(struct model *model, const struct cpu_record *record, struct error *err);
+const struct shared_text *model_text(struct model *model, const char *text, json_object *json);
+/* The profile of a report, made and kept if it is new. */
 const struct profile *model_profile(struct model *model, const char *sha256, json_object *json,
                                     struct error *err);
+struct profile *model_profile_add(struct model *model, const char *sha256,
+                                  const struct cpu_record *record, const char *kernel,
+                                  const struct shared_text *engines);
+/* What the next start needs of the report; within the caller's transaction. */
+int model_facts_store(struct model *model, const struct profile *profile, struct error *err);
+void model_records_free(struct model *model);
+
+/* model_load.c: everything from the database, for model_new. */
+int model_load(struct model *model, struct error *err);
 
 /* One pool's mask before and after a change. Made under the writer's mutex,
  * stored within the transaction, and then either applied under the lock or
@@ -58,7 +80,7 @@ void mask_change_make(struct mask_change *change, struct pool *pool, struct cpu_
  */
 int mask_change_store(struct model *model, const struct mask_change *change,
                       const struct node *joins, const struct node *leaves, struct error *err);
-void mask_change_apply(struct mask_change *change);
+void mask_change_apply(struct model *model, struct mask_change *change);
 void mask_change_undo(struct mask_change *change);
 
 /* model_pool.c: what it means that the node leaves the mask's pool. */
@@ -70,4 +92,7 @@ void model_forget_exited(struct model *model, const char *node, const char *pool
 
 /* The lock need not be held: nobody else sees the node yet, or the caller
  * writes. */
-void node_take_report(struct node *node, const struct profile *profile, json_object *report);
+void node_take_report(struct node *node, const struct profile *profile);
+/* The pool is another than before to those who ask for its masks; the lock is held for writing, or
+ * nobody else knows the pool. */
+void pool_touch(struct model *model, struct pool *pool);

@@ -58,6 +58,7 @@ int model_pool_put(struct model *model, const char *name, const struct pool_poli
         pool->name = xstrdup(name);
         pool->created_at_ms = row.created_at_ms;
         pool->mask = mask_new();
+        pool_touch(model, pool);
         sorted_add(&model->pools, pool);
     }
     pool->policy = *policy;
@@ -177,7 +178,7 @@ static int change_membership(struct model *model, struct pool *pool, struct node
         sorted_add(&pool->members, node);
     else
         sorted_remove(&pool->members, node);
-    mask_change_apply(&mask);
+    mask_change_apply(model, &mask);
     model->generation++;
     model_unlock(model);
     fleet_events_tell(model, &events);

@@ -16,22 +16,31 @@ bool model_workload_has_seen(const struct workload *workload, const char *node,
     return false;
 }
 
+static const struct cpu_record *need_of(const struct workload *workload)
+{
+    return workload->seen_count ? workload->seen[workload->seen_count - 1].need : NULL;
+}
+
 void model_workload_expose(struct model *model, struct workload *workload, const char *node,
                            const struct profile *profile, int64_t since_at_ms)
 {
-    (void)model;
     if (model_workload_has_seen(workload, node, profile))
         return;
+    const struct cpu_record *need = model_cpu_join(model, need_of(workload), profile->record);
     workload->seen = xrealloc(workload->seen, (workload->seen_count + 1) * sizeof(*workload->seen));
-    workload->seen[workload->seen_count++] =
-        (struct seen){.node = xstrdup(node), .profile = profile, .since_at_ms = since_at_ms};
-    if (!workload->need) {
-        workload->need = cpu_profile_ref(profile->cpu);
-        return;
-    }
-    struct cpu_profile *joined = cpu_profile_join(workload->need, profile->cpu);
-    cpu_profile_free(workload->need);
-    workload->need = joined;
+    workload->seen[workload->seen_count++] = (struct seen){
+        .node = xstrdup(node), .profile = profile, .since_at_ms = since_at_ms, .need = need};
+    workload->need = need->cpu;
+}
+
+int model_workload_store_exposure_locked(struct model *model, const struct workload *workload,
+                                         const char *node, const struct profile *profile,
+                                         int64_t since_at_ms, struct error *err)
+{
+    const struct cpu_record *need = model_cpu_join(model, need_of(workload), profile->record);
+    const struct store_seen row = {workload->name, node,         profile->sha256,
+                                   since_at_ms,    need->sha256, model_rules()};
+    return model_cpu_store(model, need, err) < 0 ? -1 : store_seen_add(model->store, &row, err);
 }
 
 int model_workload_store_locked(struct model *model, const struct workload *workload,
@@ -73,13 +82,12 @@ static int claim_store(struct model *model, const struct workload *workload,
         .epoch = workload->epoch,
         .created_at_ms = workload->created_at_ms,
     };
-    const struct store_seen seen = {workload->name, workload->node, birth->sha256,
-                                    workload->created_at_ms};
     if (store_begin(model->store, err) < 0)
         return -1;
     if (store_workload_put(model->store, &row, err) < 0 ||
         store_seen_clear(model->store, row.name, err) < 0 ||
-        store_seen_add(model->store, &seen, err) < 0) {
+        model_workload_store_exposure_locked(model, workload, workload->node, birth,
+                                             workload->created_at_ms, err) < 0) {
         store_rollback(model->store);
         return -1;
     }

@@ -33,7 +33,12 @@ int store_begin(struct store *store, struct error *err);
 int store_commit(struct store *store, struct error *err);
 void store_rollback(struct store *store);
 
-/* store_fleet.c: reports, nodes, pools */
+/* store_fleet.c: reports, what they amount to, nodes, pools */
+struct store_facts { /* of a report */
+    const char *report_sha256, *rules, *profile_sha256;
+    const char *kernel;  /* may be NULL */
+    const char *engines; /* JSON */
+};
 struct store_node {
     const char *name;
     bool imported;
@@ -61,6 +66,15 @@ int store_report_put(struct store *store, const char *sha256, const char *json, 
                      struct error *err);
 /* The caller owns *ret_json. ERROR_NOT_FOUND. */
 int store_report_get(struct store *store, const char *sha256, char **ret_json, struct error *err);
+int store_profile_put(struct store *store, const char *sha256, const char *json, int64_t at_ms,
+                      struct error *err);
+/* The caller owns *ret_json. ERROR_NOT_FOUND. */
+int store_profile_get(struct store *store, const char *sha256, char **ret_json, struct error *err);
+int store_facts_put(struct store *store, const struct store_facts *row, struct error *err);
+/* Of the reports that a node or a ledger names, ascending by hash. */
+int store_facts(struct store *store,
+                int (*each)(void *ctx, const struct store_facts *row, struct error *err), void *ctx,
+                struct error *err);
 int store_node_put(struct store *store, const struct store_node *row, struct error *err);
 int store_node_touch(struct store *store, const char *name, int64_t seen_at_ms, struct error *err);
 /* Its memberships and the workloads that have exited on it go with it. */
@@ -94,6 +108,7 @@ struct store_workload {
 struct store_seen {
     const char *workload, *node, *report_sha256;
     int64_t since_at_ms;
+    const char *need_sha256, *need_rules; /* NULL: an older cpubroker wrote the line */
 };
 
 int store_workload_put(struct store *store, const struct store_workload *row, struct error *err);
@@ -104,6 +119,8 @@ int store_workloads(struct store *store,
                     void *ctx, struct error *err);
 /* Adds a line to the ledger unless it is there. */
 int store_seen_add(struct store *store, const struct store_seen *row, struct error *err);
+/* Writes need_sha256 and need_rules of a line. */
+int store_seen_need(struct store *store, const struct store_seen *row, struct error *err);
 int store_seen_clear(struct store *store, const char *workload, struct error *err);
 int store_seen(struct store *store,
                int (*each)(void *ctx, const struct store_seen *row, struct error *err), void *ctx,

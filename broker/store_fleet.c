@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* store_fleet.c - reports, nodes, pools and their epochs in the database. */
+/* store_fleet.c - reports and what they amount to, nodes, pools and their epochs in the database.
+ */
 #include <string.h>
 
 #include "store_internal.h"
@@ -17,15 +18,66 @@ static int take_text(void *ctx, sqlite3_stmt *stmt, struct error *err)
     return 0;
 }
 
-int store_report_get(struct store *store, const char *sha256, char **ret_json, struct error *err)
+static int get_text(struct store *store, enum store_statement statement, const char *what,
+                    const char *sha256, char **ret_json, struct error *err)
 {
     char *json = NULL;
-    if (store_query(store, SQL_REPORT_GET, VALUES(TEXT(sha256)), take_text, &json, err) < 0)
+    if (store_query(store, statement, VALUES(TEXT(sha256)), take_text, &json, err) < 0)
         return -1;
     if (!json)
-        return error_set(err, ERROR_NOT_FOUND, "no report %s", sha256);
+        return error_set(err, ERROR_NOT_FOUND, "no %s %s", what, sha256);
     *ret_json = json;
     return 0;
+}
+
+int store_report_get(struct store *store, const char *sha256, char **ret_json, struct error *err)
+{
+    return get_text(store, SQL_REPORT_GET, "report", sha256, ret_json, err);
+}
+
+int store_profile_put(struct store *store, const char *sha256, const char *json, int64_t at_ms,
+                      struct error *err)
+{
+    return store_run(store, SQL_PROFILE_PUT, VALUES(TEXT(sha256), TEXT(json), INT(at_ms)), err);
+}
+
+int store_profile_get(struct store *store, const char *sha256, char **ret_json, struct error *err)
+{
+    return get_text(store, SQL_PROFILE_GET, "profile", sha256, ret_json, err);
+}
+
+int store_facts_put(struct store *store, const struct store_facts *row, struct error *err)
+{
+    return store_run(store, SQL_FACTS_PUT,
+                     VALUES(TEXT(row->report_sha256), TEXT(row->rules), TEXT(row->profile_sha256),
+                            TEXT(row->kernel), TEXT(row->engines)),
+                     err);
+}
+
+struct facts_visit {
+    int (*each)(void *ctx, const struct store_facts *row, struct error *err);
+    void *ctx;
+};
+
+static int facts_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
+{
+    const struct facts_visit *visit = ctx;
+    const struct store_facts row = {
+        .report_sha256 = store_column_text(stmt, 0),
+        .rules = store_column_text(stmt, 1),
+        .profile_sha256 = store_column_text(stmt, 2),
+        .kernel = store_column_text(stmt, 3),
+        .engines = store_column_text(stmt, 4),
+    };
+    return visit->each(visit->ctx, &row, err);
+}
+
+int store_facts(struct store *store,
+                int (*each)(void *ctx, const struct store_facts *row, struct error *err), void *ctx,
+                struct error *err)
+{
+    struct facts_visit visit = {each, ctx};
+    return store_query(store, SQL_FACTS, NULL, 0, facts_row, &visit, err);
 }
 
 int store_node_put(struct store *store, const struct store_node *row, struct error *err)

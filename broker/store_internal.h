@@ -21,7 +21,16 @@
     X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                 \
     X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                    \
              "image_address, created_at_ms,"                                           \
-             " seen_at_ms FROM node")                                                  \
+             " seen_at_ms FROM node ORDER BY name")                                    \
+    X(PROFILE_PUT, "INSERT INTO profile VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")   \
+    X(PROFILE_GET, "SELECT json FROM profile WHERE sha256 = ?1")                       \
+    X(FACTS_PUT, "INSERT OR REPLACE INTO report_facts (report_sha256, rules,"          \
+                 " profile_sha256, kernel, engines) VALUES (?1, ?2, ?3, ?4, ?5)")      \
+    X(FACTS, "SELECT report_sha256, rules, profile_sha256, kernel, engines"            \
+             " FROM report_facts AS f WHERE EXISTS (SELECT 1 FROM node"                \
+             " WHERE report_sha256 = f.report_sha256) OR EXISTS (SELECT 1 FROM"        \
+             " workload_seen WHERE report_sha256 = f.report_sha256)"                   \
+             " ORDER BY report_sha256")                                                \
     X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3, ?4, ?5, ?6)"                     \
                 " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2, min_level = ?4,"  \
                 " evidence = ?5, islands = ?6")                                        \
@@ -33,7 +42,7 @@
              " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                 \
     X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                       \
     X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")          \
-    X(MEMBERS, "SELECT pool, node FROM pool_member")                                   \
+    X(MEMBERS, "SELECT pool, node FROM pool_member ORDER BY pool, node")               \
     X(EPOCH_ADD, "INSERT INTO pool_epoch VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
 
 #define WORKLOAD_SQL(X)                                                                     \
@@ -48,11 +57,16 @@
     X(WORKLOADS, "SELECT name, pool, node, state, pid, exit_status, command, "              \
                  "dir, adopted, epoch,"                                                     \
                  " created_at_ms FROM workload")                                            \
-    X(SEEN_ADD, "INSERT INTO workload_seen SELECT ?1, 1 + (SELECT coalesce(max(seq), 0)"    \
-                " FROM workload_seen WHERE workload = ?1), ?2, ?3, ?4 WHERE true"           \
+    X(SEEN_ADD, "INSERT INTO workload_seen (workload, seq, node, report_sha256,"            \
+                " since_at_ms, need_sha256, need_rules) SELECT ?1, 1 +"                     \
+                " (SELECT coalesce(max(seq), 0) FROM workload_seen WHERE workload = ?1),"   \
+                " ?2, ?3, ?4, ?5, ?6 WHERE true"                                            \
                 " ON CONFLICT (workload, node, report_sha256) DO NOTHING")                  \
     X(SEEN_CLEAR, "DELETE FROM workload_seen WHERE workload = ?1")                          \
-    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms FROM workload_seen"          \
+    X(SEEN_NEED, "UPDATE workload_seen SET need_sha256 = ?4, need_rules = ?5"               \
+                 " WHERE workload = ?1 AND node = ?2 AND report_sha256 = ?3")               \
+    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms, need_sha256, need_rules"    \
+            " FROM workload_seen"                                                           \
             " ORDER BY workload, seq")
 
 #define MIGRATION_COLUMNS                                                     \

@@ -56,7 +56,15 @@ int store_seen_add(struct store *store, const struct store_seen *row, struct err
 {
     return store_run(store, SQL_SEEN_ADD,
                      VALUES(TEXT(row->workload), TEXT(row->node), TEXT(row->report_sha256),
-                            INT(row->since_at_ms)),
+                            INT(row->since_at_ms), TEXT(row->need_sha256), TEXT(row->need_rules)),
+                     err);
+}
+
+int store_seen_need(struct store *store, const struct store_seen *row, struct error *err)
+{
+    return store_run(store, SQL_SEEN_NEED,
+                     VALUES(TEXT(row->workload), TEXT(row->node), TEXT(row->report_sha256),
+                            TEXT(row->need_sha256), TEXT(row->need_rules)),
                      err);
 }
 
@@ -78,6 +86,8 @@ static int seen_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
         .node = store_column_text(stmt, 1),
         .report_sha256 = store_column_text(stmt, 2),
         .since_at_ms = store_column_int(stmt, 3, 0),
+        .need_sha256 = store_column_text(stmt, 4),
+        .need_rules = store_column_text(stmt, 5),
     };
     return visit->each(visit->ctx, &row, err);
 }

@@ -14,7 +14,8 @@
 #include "cpu_report.h"
 #include "error.h"
 
-#define CPU_COMPONENT_MAX 63 /* XCR0 bits 0..62 */
+#define CPU_COMPONENT_MAX  63 /* XCR0 bits 0..62 */
+#define CPU_PROFILE_SCHEMA "cpubroker.profile/1"
 
 struct cpu_component {
     bool enabled;      /* in XCR0 (or, where XCR0 is unknown, claimed by leaf 0xD) */
@@ -55,3 +56,10 @@ const struct cpu_component *cpu_profile_component(const struct cpu_profile *prof
 uint32_t cpu_profile_xsave_size(const struct cpu_profile *profile);
 /* Names of the features, as a JSON array in the registry's order; the caller owns it. */
 json_object *cpu_profile_feature_names(const struct cpu_profile *profile);
+
+/* The profile as a record: its whole content as canonical JSON (the caller owns it), and the
+ * SHA-256 of that, by which it is kept. */
+char *cpu_profile_record(const struct cpu_profile *profile, char sha256[65]);
+/* from_record(record(p)) equals p. ERROR_INVALID where it is none, or names what the registry does
+ * not know. */
+int cpu_profile_from_record(json_object *json, struct cpu_profile **ret, struct error *err);

@@ -91,6 +91,33 @@ static void every_machine_is_read(void **state)
     assert_true(unknown <= 12);
 }
 
+/* A profile survives as a record, exactly. */
+static void records_are_exact(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < fleet.count; i++) {
+        const struct fleet_machine *m = &fleet.machines[i],
+                                   *other = &fleet.machines[i * 7 % fleet.count];
+        AUTO(cpu_profile) joined = cpu_profile_join(m->profile, other->profile);
+        struct cpu_profile *const both[] = {m->profile, joined};
+        for (size_t k = 0; k < ARRAY_LEN(both); k++) {
+            char sha256[65], again[65];
+            struct error err = {0};
+            AUTO(cpu_profile) read = NULL;
+            autojson *json = NULL;
+            autofree char *text = cpu_profile_record(both[k], sha256), *same = NULL;
+            assert_int_equal(json_parse(text, strlen(text), &json, &err), 0);
+            if (cpu_profile_from_record(json, &read, &err) < 0)
+                fail_msg("%s: %s", m->id, err.message);
+            assert_true(cpu_profile_equal(read, both[k]));
+            assert_string_equal(cpu_profile_brand(read), cpu_profile_brand(both[k]));
+            same = cpu_profile_record(read, again);
+            assert_string_equal(text, same);
+            assert_string_equal(sha256, again);
+        }
+    }
+}
+
 static void a_machine_may_move_to_its_like(void **state)
 {
     (void)state;
@@ -363,6 +390,7 @@ int main(void)
         return 77;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_machine_is_read),
+        cmocka_unit_test(records_are_exact),
         cmocka_unit_test(a_machine_may_move_to_its_like),
         cmocka_unit_test(features_decide_pairs),
         cmocka_unit_test(a_mask_fits_every_member),
