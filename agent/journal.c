@@ -13,7 +13,7 @@
 
 #define JOURNAL_SCHEMA    "cpubroker.journal/1"
 #define JOURNAL_FILE      "journal.json"
-#define JOURNAL_MAX_BYTES (4UL * 1024 * 1024)
+#define JOURNAL_MAX_BYTES (8UL * 1024 * 1024) /* evidence, indented, is most of it */
 
 static const char *const step_names[] = {
 #define X(step, name) name,

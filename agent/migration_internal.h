@@ -64,6 +64,9 @@ struct migration *migrations_find(struct migrations *all, const char *id); /* lo
  * new step and report. True: there is a report to send. Called with `acting` set, unlocked. */
 bool migration_source_act(struct migration *m, enum migration_action what);
 bool migration_target_act(struct migration *m, enum migration_action what);
+/* Source: looks at the running workload, which is the evidence; freezes nothing. True, as above.
+ * (migration_inspect.c) */
+bool migration_inspect(struct migration *m);
 /* At start: puts right what a crash cut short. True: there is a report to send. */
 bool migration_source_recover(struct migration *m);
 bool migration_target_recover(struct migration *m);
@@ -88,9 +91,11 @@ void migration_target_fail(struct migration *m, int64_t begun_ms, struct error *
                            const char *log);
 
 /* Set step and report, and save. A failing save is logged and becomes the failure that is
- * reported. */
+ * reported. migration_tell adds `value`, which it takes over, to the report as `member`. */
 void migration_step(struct migration *m, enum journal_step step, enum migration_report report,
                     int64_t begun_ms);
+void migration_tell(struct migration *m, enum journal_step step, enum migration_report report,
+                    int64_t begun_ms, const char *member, json_object *value);
 void migration_fail(struct migration *m, enum journal_step step, int64_t begun_ms,
                     const struct error *error, const char *log);
 /* Saves a step that begins something; on failure nothing may be begun. */

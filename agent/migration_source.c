@@ -368,6 +368,8 @@ static bool act_kill(struct migration *m)
 bool migration_source_act(struct migration *m, enum migration_action what)
 {
     switch (what) {
+    case MIGRATION_DO_INSPECT:
+        return m->journal.step == JOURNAL_NONE ? migration_inspect(m) : false;
     case MIGRATION_DO_DUMP:
         return m->journal.step == JOURNAL_NONE ? dump(m) : false;
     case MIGRATION_DO_SEND:

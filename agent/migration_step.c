@@ -30,10 +30,18 @@ static void set_report(struct migration *m, enum migration_report report, int64_
 void migration_step(struct migration *m, enum journal_step step, enum migration_report report,
                     int64_t begun_ms)
 {
+    migration_tell(m, step, report, begun_ms, NULL, NULL);
+}
+
+void migration_tell(struct migration *m, enum journal_step step, enum migration_report report,
+                    int64_t begun_ms, const char *member, json_object *value)
+{
     struct error err;
     enum journal_step before = m->journal.step;
     m->journal.step = step;
     set_report(m, report, begun_ms, NULL, NULL);
+    if (member)
+        json_put(m->journal.report_body, member, value);
     if (journal_save(&m->journal, &err) < 0) {
         /* What is not durable may not be told: the disk's failure is, and the broker decides.
          * With the step before, whatever it decides is done as if this one had been cut off. */
@@ -46,6 +54,7 @@ void migration_step(struct migration *m, enum journal_step step, enum migration_
     log_info("migration step", LOG_STR("migration", m->id),
              LOG_STR("workload", m->journal.assignment.workload),
              LOG_STR("step", journal_step_name(step)),
+             LOG_STR("report", migration_report_name(report)),
              LOG_INT("took_ms", migration_now_ms(m) - begun_ms));
 }
 

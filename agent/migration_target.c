@@ -400,6 +400,7 @@ bool migration_target_act(struct migration *m, enum migration_action what)
         return act_discard(m);
     case MIGRATION_DO_NOTHING:
     case MIGRATION_DO_HOLD:
+    case MIGRATION_DO_INSPECT:
     case MIGRATION_DO_DUMP:
     case MIGRATION_DO_SEND:
     case MIGRATION_DO_KILL:

@@ -126,6 +126,12 @@ static int decode_said(json_object *json, struct migration_said *ret, const char
         return -1;
     if (migration_report_from_name(state, &ret->report) < 0)
         return error_set(err, ERROR_INVALID, "progress: state: '%.40s' is not known", state);
+    if (ret->report == MIGRATION_REPORT_INSPECTED) {
+        json_object *evidence = NULL;
+        if (json_get_object("progress", json, "evidence", &evidence, err) < 0 ||
+            cpu_evidence_parse(evidence, &ret->evidence, err) < 0)
+            return error_wrap(err, "progress");
+    }
     if (ret->report != MIGRATION_REPORT_FAILURE)
         return 0;
     json_object *error = NULL;
@@ -142,10 +148,14 @@ int api_migration_progress(struct http_request *req, struct http_reply *reply, s
     const char *id = http_request_param(req, "id"), *node = NULL;
     autojson *json = NULL;
     json_object *assignment = NULL;
-    struct migration_said said;
-    if (http_request_json(req, &json, err) < 0 || decode_said(json, &said, &node, err) < 0 ||
-        api_own_node(req, node, err) < 0 ||
-        migrations_report(&api_broker(req)->migrations, id, node, &said, &assignment, err) < 0)
+    struct migration_said said = {0};
+    int rc = http_request_json(req, &json, err);
+    if (rc == 0 &&
+        (decode_said(json, &said, &node, err) < 0 || api_own_node(req, node, err) < 0 ||
+         migrations_report(&api_broker(req)->migrations, id, node, &said, &assignment, err) < 0))
+        rc = -1;
+    cpu_evidence_free(said.evidence);
+    if (rc < 0)
         return -1;
     json_object *o = json_object_new_object();
     json_put(o, "assignment", assignment);

@@ -158,7 +158,7 @@ static void judge_stacks(const struct judgement *j)
             const struct cpu_evidence_thread *t = &j->evidence->tasks[i].threads[k];
             if (t->altstack_bytes <= 0 || t->altstack_bytes >= needed)
                 continue;
-            count++;
+            count += 1 + t->alike;
             if (!smallest || t->altstack_bytes < smallest->altstack_bytes) {
                 smallest = t;
                 of_task = &j->evidence->tasks[i];

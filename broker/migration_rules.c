@@ -6,7 +6,8 @@
  *    state         report     leads to; the same state: it is noted */
 /* clang-format off */
 #define RULES(X)                                                                                   \
-    X(PREPARING,    PREPARED,  DUMPING)                                                            \
+    X(PREPARING,    PREPARED,  DUMPING)       /* once the source has said INSPECTED */             \
+    X(PREPARING,    INSPECTED, DUMPING)       /* once the target has said PREPARED */              \
     X(DUMPING,      DUMPED,    TRANSFERRING)                                                       \
     X(TRANSFERRING, SENT,      TRANSFERRING)                                                       \
     X(TRANSFERRING, RECEIVED,  RESTORING)                                                          \
@@ -57,6 +58,13 @@ static bool said_before(const struct move *move, enum migration_report own,
     return own <= MIGRATION_REPORT_RUNNING && report < own;
 }
 
+/* DUMPING begins when both have done their part. */
+static bool other_is_ready(const struct move *move, enum migration_report report)
+{
+    return report == MIGRATION_REPORT_PREPARED ? move->source_report == MIGRATION_REPORT_INSPECTED
+                                               : move->target_report == MIGRATION_REPORT_PREPARED;
+}
+
 int migration_judge(const struct move *move, enum migration_party party,
                     enum migration_report report, enum migration_meaning *ret_meaning,
                     enum migration_state *ret_state, struct error *err)
@@ -80,6 +88,9 @@ int migration_judge(const struct move *move, enum migration_party party,
         *ret_state = rules[i].to;
         if (rules[i].to == MIGRATION_FAILED && move->state == MIGRATION_ABORTING && move->cancelled)
             *ret_state = MIGRATION_CANCELLED;
+        if (rules[i].to == MIGRATION_DUMPING && move->state == MIGRATION_PREPARING &&
+            !other_is_ready(move, report))
+            *ret_state = move->state;
         *ret_meaning = *ret_state == move->state ? MIGRATION_MEANS_NOTE : MIGRATION_MEANS_MOVE;
         return 0;
     }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* route.c - every route of the broker: who may use it, how large a body may be, what it is for. */
 #include "api.h"
+#include "cpu_evidence.h"
 #include "cpu_report.h"
 
-#define ANYBODY 0 /* no token is needed */
-#define READ    (ROLE_VIEWER | ROLE_OPERATOR)
-#define WRITE   ROLE_OPERATOR
-#define AGENT   ROLE_AGENT
-#define ASK     (ROLE_WEBHOOK | READ)
-#define EITHER  (WRITE | AGENT)
-#define KIB     1024UL
-#define REPORT  CPU_REPORT_MAX_BYTES
+#define ANYBODY  0 /* no token is needed */
+#define READ     (ROLE_VIEWER | ROLE_OPERATOR)
+#define WRITE    ROLE_OPERATOR
+#define AGENT    ROLE_AGENT
+#define ASK      (ROLE_WEBHOOK | READ)
+#define EITHER   (WRITE | AGENT)
+#define KIB      1024UL
+#define REPORT   CPU_REPORT_MAX_BYTES
+#define PROGRESS (CPU_EVIDENCE_TOLD_MAX + 64 * KIB)
 
 const struct http_route broker_routes[] = {
   /* clang-format off */
@@ -28,7 +30,7 @@ const struct http_route broker_routes[] = {
      "cancels a migration that is not committing yet"},
     {"GET",    "/v1/migrations/{id}/events",         READ,    0,         api_migration_events,   NULL,
      "its events, from the first, as they happen"},
-    {"POST",   "/v1/migrations/{id}/progress",       AGENT,   64 * KIB,  api_migration_progress, NULL,
+    {"POST",   "/v1/migrations/{id}/progress",       AGENT,   PROGRESS,  api_migration_progress, NULL,
      "what an agent did of its part"},
     {"GET",    "/v1/nodes",                          READ,    0,         api_nodes_list,         NULL,
      "the fleet, with liveness"},

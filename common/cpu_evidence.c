@@ -110,6 +110,33 @@ void cpu_evidence_free(struct cpu_evidence *evidence)
     free(evidence);
 }
 
+#define LOOK_BACK 64 /* kinds of threads that are told apart at most */
+
+static bool threads_alike(const struct cpu_evidence_thread *a, const struct cpu_evidence_thread *b)
+{
+    return a->state_known == b->state_known && a->xstate_bv == b->xstate_bv && a->live == b->live &&
+           a->altstack_bytes == b->altstack_bytes;
+}
+
+void cpu_evidence_condense(struct cpu_evidence *evidence)
+{
+    for (size_t i = 0; i < evidence->task_count; i++) {
+        struct cpu_evidence_task *task = &evidence->tasks[i];
+        size_t kept = 0;
+        for (size_t k = 0; k < task->thread_count; k++) {
+            size_t at = 0;
+            while (at < kept && at < LOOK_BACK &&
+                   !threads_alike(&task->threads[at], &task->threads[k]))
+                at++;
+            if (at < kept && at < LOOK_BACK)
+                task->threads[at].alike += 1 + task->threads[k].alike;
+            else
+                task->threads[kept++] = task->threads[k];
+        }
+        task->thread_count = kept;
+    }
+}
+
 static void add_threads(const struct cpu_evidence_task *task, struct cpu_evidence_summary *ret)
 {
     if (task->thread_count == 0)

@@ -21,6 +21,8 @@
 #define CPU_EVIDENCE_THREADS_MAX  65536 /* of the whole tree */
 #define CPU_EVIDENCE_UNKNOWNS_MAX 64    /* of one task */
 #define CPU_EVIDENCE_TEXT_MAX     1024  /* bytes of one string */
+/* Bytes of a message that is told with a move, and kept. */
+#define CPU_EVIDENCE_TOLD_MAX (1024UL * 1024)
 
 /* Whether a task may use AMX tiles (arch_prctl ARCH_REQ_XCOMP_PERM). */
 #define CPU_AMX_ANSWERS(X) X(NO, "no") X(GRANTED, "granted") X(UNKNOWN, "unknown")
@@ -59,6 +61,7 @@ struct cpu_evidence_thread {
     uint64_t xstate_bv;     /* of its registers: components that the CPU calls in use */
     uint64_t live;          /* those of them that hold more than every new process has */
     int64_t altstack_bytes; /* its alternate signal stack; 0: none, -1: unknown */
+    uint64_t alike;         /* so many further threads of the task of which the same is known */
 };
 
 struct cpu_evidence_task {
@@ -114,6 +117,9 @@ struct cpu_evidence_summary {
 int cpu_evidence_parse(json_object *json, struct cpu_evidence **ret, struct error *err);
 /* The message; the caller owns it. parse(to_json(e)) equals e. */
 json_object *cpu_evidence_to_json(const struct cpu_evidence *evidence);
+/* Tells threads of which the same is known once, and how many they are. Nothing that a verdict
+ * looks at changes. */
+void cpu_evidence_condense(struct cpu_evidence *evidence);
 void cpu_evidence_summarize(const struct cpu_evidence *evidence, struct cpu_evidence_summary *ret);
 /* Releases what *evidence holds and zeroes it. */
 void cpu_evidence_done(struct cpu_evidence *evidence);

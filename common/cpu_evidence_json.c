@@ -77,6 +77,8 @@ static json_object *thread_to_json(const struct cpu_evidence_thread *thread)
         json_put(o, "live", NULL);
     }
     json_put(o, "altstack_bytes", natural_or_null(thread->altstack_bytes));
+    if (thread->alike)
+        json_put_int(o, "alike", (int64_t)thread->alike);
     return o;
 }
 
@@ -192,12 +194,26 @@ static int check_text(const char *what, const char *name, const char *text, stru
                      strlen(text), CPU_EVIDENCE_TEXT_MAX);
 }
 
+static int read_alike(const char *what, json_object *o, uint64_t *ret, struct error *err)
+{
+    int64_t alike = 0;
+    if (json_opt_i64(what, o, "alike", &alike, err) < 0 ||
+        check_range(what, "alike", alike, 0, err) < 0)
+        return -1;
+    if (alike > CPU_EVIDENCE_THREADS_MAX)
+        return error_set(err, ERROR_INVALID, "%s: alike: expected an integer 0..%d, not %" PRId64,
+                         what, CPU_EVIDENCE_THREADS_MAX, alike);
+    *ret = (uint64_t)alike;
+    return 0;
+}
+
 static int read_thread(const char *what, json_object *o, struct cpu_evidence_thread *thread,
                        struct error *err)
 {
     thread->altstack_bytes = -1;
     if (json_decode(what, o, thread_fields, thread, err) < 0 ||
-        check_range(what, "tid", thread->tid, 1, err) < 0)
+        check_range(what, "tid", thread->tid, 1, err) < 0 ||
+        read_alike(what, o, &thread->alike, err) < 0)
         return -1;
     if (json_member(o, "altstack_bytes") &&
         check_range(what, "altstack_bytes", thread->altstack_bytes, 0, err) < 0)

@@ -108,6 +108,8 @@ enum migration_action migration_action_for(enum migration_state state, enum migr
                                            enum migration_report target_report)
 {
     if (party == MIGRATION_PARTY_TARGET) {
+        if (states[state].target == MIGRATION_DO_PREPARE && own_report == MIGRATION_REPORT_PREPARED)
+            return MIGRATION_DO_HOLD;
         if (states[state].target == MIGRATION_DO_DISCARD &&
             own_report == MIGRATION_REPORT_DISCARDED)
             return MIGRATION_DO_NOTHING;
@@ -115,6 +117,8 @@ enum migration_action migration_action_for(enum migration_state state, enum migr
             return MIGRATION_DO_NOTHING;
         return states[state].target;
     }
+    if (states[state].source == MIGRATION_DO_INSPECT && own_report == MIGRATION_REPORT_INSPECTED)
+        return MIGRATION_DO_HOLD;
     if (state == MIGRATION_COMMITTING && target_report != MIGRATION_REPORT_RUNNING)
         return MIGRATION_DO_HOLD;
     return states[state].source;

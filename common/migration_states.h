@@ -17,7 +17,7 @@
 /* clang-format off */
 /*     state          wire name       final  what the target does   what the source does */
 #define MIGRATION_STATES(X)                                                                        \
-    X(PREPARING,    "preparing",    false, PREPARE,               HOLD)                            \
+    X(PREPARING,    "preparing",    false, PREPARE,               INSPECT)                         \
     X(DUMPING,      "dumping",      false, HOLD,                  DUMP)                            \
     X(TRANSFERRING, "transferring", false, HOLD,                  SEND)                            \
     X(RESTORING,    "restoring",    false, RESTORE,               HOLD)                            \
@@ -27,8 +27,9 @@
     X(FAILED,       "failed",       true,  DISCARD,               NOTHING)                         \
     X(CANCELLED,    "cancelled",    true,  DISCARD,               NOTHING)
 /* clang-format on */
-/* In COMMITTING the source is given HOLD until the target has reported RUNNING. In FAILED and
- * CANCELLED the target keeps the assignment until it has reported DISCARDED. */
+/* In PREPARING each party is given HOLD once it has reported its part. In COMMITTING the source is
+ * given HOLD until the target has reported RUNNING. In FAILED and CANCELLED the target keeps the
+ * assignment until it has reported DISCARDED. */
 
 #define MIGRATION_MOVES(X)     \
     X(PREPARING, DUMPING)      \
@@ -49,6 +50,7 @@
     X(NOTHING, "nothing") /* the assignment is over */                                             \
     X(HOLD,    "hold")    /* keep what you have, wait for the next word */                         \
     X(PREPARE, "prepare") /* target: reserve the folder, check the engine, accept the image */     \
+    X(INSPECT, "inspect") /* source: look at the workload, which runs on meanwhile */              \
     X(DUMP,    "dump")    /* source: dump, leave the tasks stopped */                              \
     X(SEND,    "send")    /* source: stream image and folder to the target */                      \
     X(RESTORE, "restore") /* target: restore, leave the tasks stopped, verify */                   \
@@ -65,6 +67,7 @@
 #define MIGRATION_REPORTS(X)                                                                       \
     X(NONE,      "none",       BOTH)                                                               \
     X(PREPARED,  "prepared",   TARGET)                                                             \
+    X(INSPECTED, "inspected",  SOURCE) /* with the evidence, unknown where the look failed */      \
     X(DUMPED,    "dumped",     SOURCE)                                                             \
     X(SENT,      "sent",       SOURCE)                                                             \
     X(RECEIVED,  "received",   TARGET)                                                             \

@@ -264,6 +264,12 @@ same "the migration of the same key" "$ID" "$(member .migration.id)"
 call "$OPERATOR" POST /migrate 409 '{"workload":"w1","to":"node-a","idempotency_key":"k1"}'
 curl -sN --max-time 30 -H "Authorization: Bearer $OPERATOR" "$URL/v1/migrations/$ID/events" >"$TEST_DIR/events" &
 EVENTS_PID=$!
+call "$AGENT_A" GET "/v1/nodes/node-a/assignments?after=1&wait_ms=100" 200
+same "the source's action" inspect "$(member '.assignments[0].action')"
+call "$AGENT_A" POST "/v1/migrations/$ID/progress" 400 '{"node":"node-a","state":"inspected"}'
+call "$AGENT_A" POST "/v1/migrations/$ID/progress" 400 '{"node":"node-a","state":"inspected","evidence":{"schema":"x"}}'
+tell "$AGENT_A" node-a "$ID" inspected '{"phase_ms":2}'
+same "the source's next action" hold "$(member .assignment.action)"
 tell "$AGENT_B" node-b "$ID" prepared '{"phase_ms":3}'
 call "$AGENT_A" GET "/v1/nodes/node-a/assignments?after=1&wait_ms=100" 200
 same "the source's action" dump "$(member '.assignments[0].action')"

@@ -179,7 +179,8 @@ one_step() {
     tell "$2" "$1" "$ID" "$3" # its answer was lost: said again
     events_since
 }
-one_step node-b "$B" prepared dumping dump hold
+one_step node-b "$B" prepared preparing inspect hold
+one_step node-a "$A" inspected dumping dump hold
 one_step node-a "$A" dumped transferring send hold
 one_step node-a "$A" sent transferring send hold
 one_step node-b "$B" received restoring hold restore

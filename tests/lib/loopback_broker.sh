@@ -59,8 +59,12 @@ report() {
     call "$1" PUT "/v1/nodes/$2/report" 200 \
         "$(jq -c --arg node "$2" '.node = $node | .engines = [{name:"criu",version:"4.1"}]' "$REPORT")"
 }
+# What an agent has seen of a workload: one process, which uses nothing.
+EVIDENCE=$SOURCE_DIR/schema/examples/evidence-quiet.json
 # tell TOKEN NODE ID STATE [MORE]: an agent's progress; $REPLY_BODY is the next assignment.
 tell() {
+    local more=${5:-{\}}
+    [ "$4" != inspected ] || more=$(jq -c --argjson more "$more" '{evidence:.} + $more' "$EVIDENCE")
     call "$1" POST "/v1/migrations/$3/progress" 200 "$(jq -nc --arg node "$2" --arg state "$4" \
-        --argjson more "${5:-{\}}" '{node:$node,state:$state,error:null} + $more')"
+        --argjson more "$more" '{node:$node,state:$state,error:null} + $more')"
 }

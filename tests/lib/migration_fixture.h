@@ -22,6 +22,7 @@
 #include "file.h"
 #include "http.h"
 #include "image_server.h"
+#include "inspect.h"
 #include "journal.h"
 #include "log.h"
 #include "migration.h"
@@ -207,6 +208,41 @@ int workloads_restore(struct workloads *w, const struct workload_spec *spec, con
     return 0;
 }
 
+static inline void fixture_thread(struct cpu_evidence_task *task, size_t index)
+{
+    task->threads[index] = (struct cpu_evidence_thread){
+        .tid = task->pid + (int64_t)index, .state_known = true, .xstate_bv = 3, .live = 3};
+}
+
+/* What it shows is told by fixture_inspect, which tests may change before a node runs. */
+static struct {
+    atomic_int looks;
+    atomic_bool fail;
+    size_t processes, threads; /* of each */
+} fixture_inspect;
+
+int inspect_processes(pid_t root, const pid_t *also, uint64_t timeout_ms, struct cpu_evidence *ret,
+                      struct inspect_cost *ret_cost, struct error *err)
+{
+    assert_int_equal(also[0], root);
+    assert_true(timeout_ms > 0 && timeout_ms <= INSPECT_TIMEOUT_MS);
+    atomic_fetch_add(&fixture_inspect.looks, 1);
+    if (atomic_load(&fixture_inspect.fail))
+        return error_set(err, ERROR_FAILED, "cannot look: made to fail");
+    struct cpu_evidence evidence = {.pid = root, .at_ms = 1, .complete = true};
+    for (size_t i = 0; i < fixture_inspect.processes; i++) {
+        struct cpu_evidence_task *task =
+            cpu_evidence_add_task(&evidence, root + (int64_t)i, "victim");
+        task->threads = xcalloc(fixture_inspect.threads, sizeof(*task->threads));
+        task->thread_count = fixture_inspect.threads;
+        for (size_t k = 0; k < task->thread_count; k++)
+            fixture_thread(task, k);
+    }
+    *ret = evidence;
+    *ret_cost = (struct inspect_cost){0};
+    return 0;
+}
+
 int engine_preflight(struct engine *engine, const struct engine_job *job, struct error *err)
 {
     (void)job;
@@ -298,6 +334,7 @@ struct fixture_broker {
     enum migration_report reports[2]; /* the last of target and source */
     char trail[2048];                 /* "prepared dumped ..." */
     char message[1024], log[1024];    /* of the last failure */
+    json_object *evidence;            /* owned; of the last look */
     unsigned away;                    /* so many reports are answered 503 */
     enum migration_report cancel_at;  /* this report finds the migration cancelled */
 };
@@ -372,7 +409,6 @@ static void fixture_take(struct fixture_broker *b, enum migration_report report,
         enum migration_report report;
         enum migration_state to;
     } moves[] = {
-        {MIGRATION_PREPARING,    MIGRATION_REPORT_PREPARED, MIGRATION_DUMPING     },
         {MIGRATION_DUMPING,      MIGRATION_REPORT_DUMPED,   MIGRATION_TRANSFERRING},
         {MIGRATION_TRANSFERRING, MIGRATION_REPORT_RECEIVED, MIGRATION_RESTORING   },
         {MIGRATION_RESTORING,    MIGRATION_REPORT_RESTORED, MIGRATION_COMMITTING  },
@@ -385,6 +421,10 @@ static void fixture_take(struct fixture_broker *b, enum migration_report report,
     if (report == b->cancel_at || report == MIGRATION_REPORT_FAILURE) {
         if (migration_move_allowed(b->state, MIGRATION_ABORTING))
             fixture_enter(b, MIGRATION_ABORTING);
+    } else if (b->state == MIGRATION_PREPARING) {
+        if (b->reports[FIXTURE_TARGET] == MIGRATION_REPORT_PREPARED &&
+            b->reports[FIXTURE_SOURCE] == MIGRATION_REPORT_INSPECTED)
+            fixture_enter(b, MIGRATION_DUMPING);
     } else if (b->state == MIGRATION_ABORTING && report == MIGRATION_REPORT_RESUMED) {
         fixture_enter(b, MIGRATION_FAILED);
     } else {
@@ -424,6 +464,10 @@ static int fixture_progress(struct http_request *req, struct http_reply *reply, 
         snprintf(b->message, sizeof(b->message), "%s", json_str(failure, "message"));
         snprintf(b->log, sizeof(b->log), "%s", json_str(failure, "log"));
     }
+    if (report == MIGRATION_REPORT_INSPECTED) {
+        json_object_put(b->evidence);
+        b->evidence = json_object_get(json_member(body, "evidence"));
+    }
     fixture_take(b, report, source);
     json_object *o = json_object_new_object();
     json_put(o, "assignment", fixture_next(b->world, source));
@@ -446,7 +490,7 @@ static const struct http_route fixture_routes[] = {
     {.method = "POST",
      .path = "/v1/migrations/{id}/progress",
      .roles = 1,
-     .max_body_bytes = 1 << 20,
+     .max_body_bytes = 2 << 20,
      .handler = fixture_progress},
     {0      },
 };
@@ -540,6 +584,9 @@ static inline struct world *world_new(void)
     snprintf(w->top, sizeof(w->top), "/tmp/cpubroker-migration.XXXXXX");
     assert_non_null(mkdtemp(w->top));
     atomic_store(&fixture_two_ran, 0);
+    atomic_store(&fixture_inspect.looks, 0);
+    atomic_store(&fixture_inspect.fail, false);
+    fixture_inspect.processes = fixture_inspect.threads = 1;
     fixture_init_node(w, &w->a, "node-a");
     fixture_init_node(w, &w->b, "node-b");
     w->a.workloads.other = &w->b.workloads;
@@ -600,6 +647,7 @@ static inline void world_free(struct world *w)
     fixture_stop_node(&w->a);
     fixture_stop_node(&w->b);
     http_server_free(b->http);
+    json_object_put(b->evidence);
     kill(w->child, SIGKILL);
     waitpid(w->child, NULL, 0);
     file_remove_tree(w->top, NULL);

@@ -200,30 +200,34 @@ static void bad_messages_are_refused_by_name(void **state)
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"evidence/1",              "evidence/2",            "evidence: schema: expected \"cpubroker.evidence/1\""      },
-        {"\"at_ms\":1700000000000", "\"at_ms\":-1",          "evidence: at_ms: expected an integer 0"                   },
-        {"\"complete\":true",       "\"complete\":1",        "evidence: complete: expected true or false"               },
-        {"\"comm\":\"web\"",        "\"comm\":5",            "evidence: tasks[0]: comm: expected a string"              },
-        {"\"pid\":7,\"comm\"",      "\"pid\":0,\"comm\"",    "evidence: tasks[0]: pid: expected"                        },
-        {"\"tid\":9",               "\"tid\":-9",            "evidence: tasks[0].threads[1]: tid: expected"             },
-        {"0xe7",                    "e7",                    "evidence: tasks[0].threads[0]: xstate_bv: expected \"0x\""},
+        {"evidence/1",              "evidence/2",                              "evidence: schema: expected \"cpubroker.evidence/1\""      },
+        {"\"at_ms\":1700000000000", "\"at_ms\":-1",                            "evidence: at_ms: expected an integer 0"                   },
+        {"\"complete\":true",       "\"complete\":1",                          "evidence: complete: expected true or false"               },
+        {"\"comm\":\"web\"",        "\"comm\":5",                              "evidence: tasks[0]: comm: expected a string"              },
+        {"\"pid\":7,\"comm\"",      "\"pid\":0,\"comm\"",                      "evidence: tasks[0]: pid: expected"                        },
+        {"\"tid\":9",               "\"tid\":-9",                              "evidence: tasks[0].threads[1]: tid: expected"             },
+        {"0xe7",                    "e7",                                      "evidence: tasks[0].threads[0]: xstate_bv: expected \"0x\""},
         {"\"live\":\"0xa2\"",       "\"live\":null",
-         "evidence: tasks[0].threads[0]: xstate_bv and live: expected both"                                             },
+         "evidence: tasks[0].threads[0]: xstate_bv and live: expected both"                                                               },
         {"\"live\":\"0xa2\"",       "\"live\":\"0x100\"",
-         "evidence: tasks[0].threads[0]: live: expected no bit"                                                         },
+         "evidence: tasks[0].threads[0]: live: expected no bit"                                                                           },
         {"\"altstack_bytes\":8192", "\"altstack_bytes\":-1",
-         "evidence: tasks[0].threads[0]: altstack_bytes: expected an integer 0"                                         },
+         "evidence: tasks[0].threads[0]: altstack_bytes: expected an integer 0"                                                           },
+        {"\"altstack_bytes\":8192", "\"altstack_bytes\":8192,\"alike\":-1",
+         "evidence: tasks[0].threads[0]: alike: expected an integer 0"                                                                    },
+        {"\"altstack_bytes\":8192", "\"altstack_bytes\":8192,\"alike\":65537",
+         "evidence: tasks[0].threads[0]: alike: expected an integer 0..65536"                                                             },
         {"\"amx\":\"no\"",          "\"amx\":\"nope\"",
-         "evidence: tasks[0]: amx: expected no, granted or unknown, not 'nope'"                                         },
-        {"\"minsigstksz\":3632",    "\"minsigstksz\":-2",    "evidence: tasks[0]: minsigstksz:"                         },
+         "evidence: tasks[0]: amx: expected no, granted or unknown, not 'nope'"                                                           },
+        {"\"minsigstksz\":3632",    "\"minsigstksz\":-2",                      "evidence: tasks[0]: minsigstksz:"                         },
         {"\"shadow_stack\":false",  "\"shadow_stack\":0",
-         "evidence: tasks[0]: shadow_stack: expected true or false"                                                     },
+         "evidence: tasks[0]: shadow_stack: expected true or false"                                                                       },
         {"x86-64-v2",               "x86-64-v5",
-         "evidence: tasks[0]: isa_needed: expected x86-64-v1 to x86-64-v4, not 'x86-64-v5'"                             },
-        {"[\"xmm\",\"ymm\"]",       "7",                     "evidence: tasks[0]: registers_used: expected an array"    },
-        {"[\"avx2\",\"sse2\"]",     "null",                  "evidence: tasks[0].glibc: active: missing"                },
-        {"\"2.36\"",                "236",                   "evidence: tasks[0].glibc: version: expected a string"     },
-        {"\"unknown\":[\"",         "\"unseen\":[\"",        "evidence: tasks[0]: unknown: missing"                     },
+         "evidence: tasks[0]: isa_needed: expected x86-64-v1 to x86-64-v4, not 'x86-64-v5'"                                               },
+        {"[\"xmm\",\"ymm\"]",       "7",                                       "evidence: tasks[0]: registers_used: expected an array"    },
+        {"[\"avx2\",\"sse2\"]",     "null",                                    "evidence: tasks[0].glibc: active: missing"                },
+        {"\"2.36\"",                "236",                                     "evidence: tasks[0].glibc: version: expected a string"     },
+        {"\"unknown\":[\"",         "\"unseen\":[\"",                          "evidence: tasks[0]: unknown: missing"                     },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         static const char good[] = EVIDENCE(TASK);
@@ -306,6 +310,52 @@ static void there_is_an_end_to_complaints(void **state)
     cpu_evidence_done(&e);
 }
 
+static void threads_alike_are_told_once(void **state)
+{
+    (void)state;
+    struct cpu_evidence e = {.pid = 7, .at_ms = 1, .complete = true};
+    struct cpu_evidence_task *t = cpu_evidence_add_task(&e, 7, "web");
+    t->threads = xcalloc(1000, sizeof(*t->threads));
+    t->thread_count = 1000;
+    for (size_t i = 0; i < t->thread_count; i++)
+        t->threads[i] = (struct cpu_evidence_thread){
+            .tid = 7 + (int64_t)i, .state_known = i != 999, .altstack_bytes = i < 600 ? 8192 : 0};
+    t->threads[500].live = t->threads[500].xstate_bv = 4;
+    struct cpu_evidence_summary before, after;
+    cpu_evidence_summarize(&e, &before);
+    cpu_evidence_condense(&e);
+    cpu_evidence_condense(&e); /* is done once */
+    cpu_evidence_summarize(&e, &after);
+    assert_memory_equal(&before, &after, sizeof(before));
+    assert_int_equal(t->thread_count, 4);
+    uint64_t count = 0;
+    for (size_t i = 0; i < t->thread_count; i++)
+        count += 1 + t->threads[i].alike;
+    assert_int_equal(count, 1000);
+    assert_int_equal(t->threads[0].alike, 598);
+    assert_int_equal(t->threads[1].tid, 507);
+    autojson *json = cpu_evidence_to_json(&e);
+    AUTO(cpu_evidence) again = NULL;
+    assert_int_equal(cpu_evidence_parse(json, &again, NULL), 0);
+    assert_int_equal(again->tasks[0].threads[0].alike, 598);
+    assert_int_equal(again->tasks[0].threads[1].alike, 0);
+    cpu_evidence_done(&e);
+}
+
+static void threads_all_unlike_take_no_time(void **state)
+{
+    (void)state;
+    struct cpu_evidence e = {.pid = 7, .at_ms = 1, .complete = true};
+    struct cpu_evidence_task *t = cpu_evidence_add_task(&e, 7, "web");
+    t->threads = xcalloc(CPU_EVIDENCE_THREADS_MAX, sizeof(*t->threads));
+    t->thread_count = CPU_EVIDENCE_THREADS_MAX;
+    for (size_t i = 0; i < t->thread_count; i++)
+        t->threads[i] = (struct cpu_evidence_thread){.tid = 7, .altstack_bytes = (int64_t)i};
+    cpu_evidence_condense(&e);
+    assert_int_equal(t->thread_count, CPU_EVIDENCE_THREADS_MAX);
+    cpu_evidence_done(&e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +368,8 @@ int main(void)
         cmocka_unit_test(names_from_the_future_are_unknown),
         cmocka_unit_test(bad_messages_are_refused_by_name),
         cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(threads_alike_are_told_once),
+        cmocka_unit_test(threads_all_unlike_take_no_time),
         cmocka_unit_test(text_is_cleaned),
         cmocka_unit_test(there_is_an_end_to_complaints),
     };

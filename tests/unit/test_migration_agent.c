@@ -81,8 +81,8 @@ static void a_move_is_done(void **state)
     assert_true(is_there(w->target_dir, "stdout.log"));
     assert_false(is_there(w->a.workloads.dir, "stdout.log"));
     /* `sent` comes from the other node, at any time */
-    static const char *const reports[] = {"prepared", "dumped",  "received",
-                                          "restored", "running", "killed"};
+    static const char *const reports[] = {"inspected", "dumped",  "received",
+                                          "restored",  "running", "killed"};
     const char *at = w->broker.trail;
     for (size_t i = 0; i < ARRAY_LEN(reports); i++) {
         at = strstr(at, reports[i]);
@@ -115,7 +115,69 @@ static void a_broker_that_is_away_is_waited_for(void **state)
     assert_int_equal(w->b.engine.restores, 1);
 }
 
+/* ---- the look at the workload ---- */
+
+static void the_workload_is_looked_at_once(void **state)
+{
+    struct world *w = *state;
+    fixture_inspect.processes = 2;
+    fixture_inspect.threads = 300;
+    w->broker.away = 3; /* told again, not done again */
+    world_start(w);
+    world_wait(w, MIGRATION_DONE, NULL);
+    assert_int_equal(fixture_inspect.looks, 1);
+    AUTO(cpu_evidence) evidence = NULL;
+    assert_int_equal(cpu_evidence_parse(w->broker.evidence, &evidence, NULL), 0);
+    assert_int_equal(evidence->pid, w->child);
+    assert_true(evidence->complete);
+    assert_int_equal(evidence->task_count, 2);
+    assert_int_equal(evidence->tasks[0].thread_count, 1); /* told once, for they are alike */
+    assert_int_equal(evidence->tasks[0].threads[0].alike, 299);
+}
+
+/* A look that fails keeps nobody from moving: the evidence says that nothing is known, and why. */
+static void assert_evidence_unknown(struct world *w, const char *why)
+{
+    AUTO(cpu_evidence) evidence = NULL;
+    assert_int_equal(cpu_evidence_parse(w->broker.evidence, &evidence, NULL), 0);
+    assert_false(evidence->complete);
+    assert_int_equal(evidence->task_count, 1);
+    assert_int_equal(evidence->tasks[0].unknown_count, 1);
+    if (!strstr(evidence->tasks[0].unknown[0], why))
+        fail_msg("expected '%s', got '%s'", why, evidence->tasks[0].unknown[0]);
+}
+
+static void a_look_that_fails_is_unknown(void **state)
+{
+    struct world *w = *state;
+    fixture_inspect.fail = true;
+    world_start(w);
+    world_wait(w, MIGRATION_DONE, NULL);
+    assert_evidence_unknown(w, "everything: cannot look: made to fail");
+}
+
+static void evidence_that_is_too_large_is_unknown(void **state)
+{
+    struct world *w = *state;
+    fixture_inspect.processes = 4096;
+    world_start(w);
+    world_wait(w, MIGRATION_DONE, NULL);
+    assert_evidence_unknown(w, "at most 1048576 are told");
+}
+
 /* ---- refused before anything freezes ---- */
+
+static void what_does_not_run_is_not_looked_at(void **state)
+{
+    struct world *w = *state;
+    w->a.workloads.state = WORKLOAD_STOPPED;
+    world_start(w);
+    world_wait(w, MIGRATION_FAILED, "discarded");
+    assert_int_equal(fixture_inspect.looks, 0);
+    assert_int_equal(w->a.engine.dumps, 0);
+    assert_non_null(
+        strstr(w->broker.message, "'w1' was not frozen: it is stopped, and only a running"));
+}
 
 static void assert_never_frozen(struct world *w, const char *reason)
 {
@@ -220,8 +282,8 @@ static void a_restore_that_lost_a_task_is_undone(void **state)
 static void a_cancel_is_obeyed_at_each_report(void **state)
 {
     static const enum migration_report reports[] = {
-        MIGRATION_REPORT_PREPARED, MIGRATION_REPORT_DUMPED, MIGRATION_REPORT_RECEIVED,
-        MIGRATION_REPORT_RESTORED};
+        MIGRATION_REPORT_PREPARED, MIGRATION_REPORT_INSPECTED, MIGRATION_REPORT_DUMPED,
+        MIGRATION_REPORT_RECEIVED, MIGRATION_REPORT_RESTORED};
     for (size_t i = 0; i < ARRAY_LEN(reports); i++) {
         struct world *w = world_new();
         w->broker.cancel_at = reports[i];
@@ -277,6 +339,7 @@ static unsigned put_image(struct world *w, const char *id, const char *ticket, c
 /* The target alone, prepared. */
 static void prepare_target(struct world *w)
 {
+    w->broker.reports[FIXTURE_SOURCE] = MIGRATION_REPORT_INSPECTED; /* it only plays along */
     fixture_start_node(w, &w->b);
     snprintf(w->a.address, sizeof(w->a.address), "127.0.0.1:1");
     fixture_tell(w, &w->b, false);
@@ -402,6 +465,10 @@ int main(void)
         TEST(a_move_is_done),
         TEST(a_large_image_moves),
         TEST(a_broker_that_is_away_is_waited_for),
+        TEST(the_workload_is_looked_at_once),
+        TEST(a_look_that_fails_is_unknown),
+        TEST(evidence_that_is_too_large_is_unknown),
+        TEST(what_does_not_run_is_not_looked_at),
         TEST(an_engine_that_objects_freezes_nothing),
         TEST(an_unmovable_folder_freezes_nothing),
         TEST(a_workload_that_has_exited_freezes_nothing),

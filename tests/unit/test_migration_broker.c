@@ -41,13 +41,24 @@ static void begin(struct site *s)
     snprintf(s->id, sizeof(s->id), "%s", fixture_str(s->f, "migration.id"));
 }
 
+/* What `inspected` brings: a look at one process, of which everything is known and nothing is used.
+ */
+static const char quiet_evidence[] =
+    ",\"evidence\":{\"schema\":\"cpubroker.evidence/1\",\"pid\":42,\"at_ms\":1700000000000,"
+    "\"complete\":true,\"tasks\":[{\"pid\":42,\"comm\":\"w\",\"threads\":[{\"tid\":42,"
+    "\"xstate_bv\":\"0x3\",\"live\":\"0x3\",\"altstack_bytes\":0}],\"amx\":\"no\","
+    "\"shadow_stack\":false,\"glibc\":{\"version\":\"2.36\",\"active\":[]},\"isa_needed\":\"x86-64-"
+    "v1\","
+    "\"isa_used\":\"x86-64-v1\",\"registers_used\":[\"x86\",\"xmm\"],\"unknown\":[]}]}";
+
 /* What an agent reports; the status of the answer. `more` begins with a comma, or is "". */
 static int tell(struct site *s, const char *node, const char *report, const char *more)
 {
     autofree char *path = xasprintf("/v1/migrations/%s/progress", s->id);
     bool failure = strcmp(report, "failure") == 0;
     autofree char *body =
-        xasprintf("{\"node\":\"%s\",\"state\":\"%s\"%s%s}", node, report, more,
+        xasprintf("{\"node\":\"%s\",\"state\":\"%s\"%s%s}", node, report,
+                  *more || strcmp(report, "inspected") != 0 ? more : quiet_evidence,
                   failure ? ",\"error\":{\"code\":\"failed\",\"message\":\"it broke\"}" : "");
     return fixture_call(s->f, *node == 'a' ? s->source : s->target, "POST", path, body);
 }
@@ -107,8 +118,10 @@ static void drive(struct site *s, enum migration_state to)
             tells(s, "a", "resumed");
         return;
     }
-    if (to >= MIGRATION_DUMPING)
+    if (to >= MIGRATION_DUMPING) {
         tells(s, "b", "prepared");
+        tells(s, "a", "inspected");
+    }
     if (to >= MIGRATION_TRANSFERRING)
         tells(s, "a", "dumped");
     if (to >= MIGRATION_RESTORING)
@@ -125,7 +138,7 @@ static void a_move_to_its_end(void **state)
 {
     struct site *s = *state;
     begin(s);
-    actions(s, "hold", "prepare");
+    actions(s, "inspect", "prepare");
     assert_string_equal(fixture_str(s->f, "assignments.0.workload"), "w");
     assert_string_equal(fixture_str(s->f, "assignments.0.peer.node"), "a");
     assert_string_equal(fixture_str(s->f, "assignments.0.peer.address"), "10.0.0.9:7072");
@@ -134,6 +147,10 @@ static void a_move_to_its_end(void **state)
     assert_string_equal(fixture_str(s->f, "assignments.0.command.1"), "1");
     tells(s, "b", "prepared");
     assert_string_equal(fixture_str(s->f, "assignment.action"), "hold");
+    actions(s, "inspect", "hold");
+    assert_string_equal(state_now(s), "preparing");
+    tells(s, "a", "inspected");
+    assert_string_equal(fixture_str(s->f, "assignment.action"), "dump");
     actions(s, "dump", "hold");
     s->f->clock.test_ms += 100;
     assert_string_equal(workload_now(s), "a running");
@@ -165,8 +182,9 @@ static void a_move_to_its_end(void **state)
     assert_null(fixture_member(s->f, "error"));
 }
 
-/* P prepared D dumped S sent V received R restored G running K killed U resumed X discarded
- * F failure. For each state: what each report is answered with, and the state it leads to. */
+/* P prepared I inspected D dumped S sent V received R restored G running K killed U resumed X
+ * discarded F failure. For each state: what each report is answered with, and the state it leads
+ * to. */
 struct expected {
     enum migration_state state;
     const char *source; /* reports that the source may send here */
@@ -179,6 +197,7 @@ static const struct {
     bool of_source;
 } letters[] = {
     {'P', "prepared",  false},
+    {'I', "inspected", true },
     {'D', "dumped",    true },
     {'S', "sent",      true },
     {'V', "received",  false},
@@ -192,14 +211,14 @@ static const struct {
 /* Those taken in each state that was reached as drive() does: new ones, and repeats of what was
  * said on the way. All others are refused with 409. */
 static const struct expected allowed[] = {
-    {MIGRATION_PREPARING,    "",   "P"   },
-    {MIGRATION_DUMPING,      "D",  "P"   },
-    {MIGRATION_TRANSFERRING, "DS", "PV"  },
-    {MIGRATION_RESTORING,    "DS", "PVR" },
-    {MIGRATION_COMMITTING,   "DS", "PVRG"},
-    {MIGRATION_ABORTING,     "SU", "X"   },
-    {MIGRATION_FAILED,       "U",  "X"   },
-    {MIGRATION_CANCELLED,    "U",  "X"   },
+    {MIGRATION_PREPARING,    "I",   "P"   },
+    {MIGRATION_DUMPING,      "ID",  "P"   },
+    {MIGRATION_TRANSFERRING, "IDS", "PV"  },
+    {MIGRATION_RESTORING,    "IDS", "PVR" },
+    {MIGRATION_COMMITTING,   "IDS", "PVRG"},
+    {MIGRATION_ABORTING,     "SU",  "X"   },
+    {MIGRATION_FAILED,       "U",   "X"   },
+    {MIGRATION_CANCELLED,    "U",   "X"   },
 };
 
 static void every_report_in_every_state(void **state)
@@ -302,12 +321,13 @@ static void a_report_twice_is_one(void **state)
 {
     struct site *s = *state;
     static const char *const steps[][2] = {
-        {"b", "prepared"},
-        {"a", "dumped"  },
-        {"a", "sent"    },
-        {"b", "received"},
-        {"b", "restored"},
-        {"b", "running" }
+        {"a", "inspected"},
+        {"b", "prepared" },
+        {"a", "dumped"   },
+        {"a", "sent"     },
+        {"b", "received" },
+        {"b", "restored" },
+        {"b", "running"  }
     };
     begin(s);
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
@@ -436,13 +456,14 @@ static void restarted_after_every_step(void **state)
     static const struct {
         const char *node, *report, *state, *source, *target;
     } steps[] = {
-        {"b", "prepared", "dumping",      "dump", "hold"   },
-        {"a", "dumped",   "transferring", "send", "hold"   },
-        {"b", "received", "restoring",    "hold", "restore"},
-        {"a", "sent",     "restoring",    "hold", "restore"},
-        {"b", "restored", "committing",   "hold", "run"    },
-        {"b", "running",  "committing",   "kill", ""       },
-        {"a", "killed",   "done",         "",     ""       },
+        {"b", "prepared",  "preparing",    "inspect", "hold"   },
+        {"a", "inspected", "dumping",      "dump",    "hold"   },
+        {"a", "dumped",    "transferring", "send",    "hold"   },
+        {"b", "received",  "restoring",    "hold",    "restore"},
+        {"a", "sent",      "restoring",    "hold",    "restore"},
+        {"b", "restored",  "committing",   "hold",    "run"    },
+        {"b", "running",   "committing",   "kill",    ""       },
+        {"a", "killed",    "done",         "",        ""       },
     };
     begin(s);
     call_expect(s->f, s->target, "GET", "/v1/nodes/b/assignments", NULL, 200);
@@ -489,12 +510,13 @@ static void deadlines_that_agents_are_told(void **state)
         const char *node, *report; /* before which this is told */
         int64_t source, target;
     } steps[] = {
-        {"b", "prepared", now + prepare,                        now + prepare + dump + transfer},
-        {"a", "dumped",   now + dump,                           now + dump + transfer          },
-        {"b", "received", now + transfer,                       now + transfer                 },
-        {"b", "restored", now + (int64_t)c->restore_timeout_ms,
-         now + (int64_t)c->restore_timeout_ms                                                  },
-        {"b", "running",  -1,                                   -1                             },
+        {"a", "inspected", now + prepare,                        now + prepare + dump + transfer},
+        {"b", "prepared",  now + prepare,                        now + prepare + dump + transfer},
+        {"a", "dumped",    now + dump,                           now + dump + transfer          },
+        {"b", "received",  now + transfer,                       now + transfer                 },
+        {"b", "restored",  now + (int64_t)c->restore_timeout_ms,
+         now + (int64_t)c->restore_timeout_ms                                                   },
+        {"b", "running",   -1,                                   -1                             },
     };
     begin(s);
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
@@ -690,13 +712,15 @@ static void other_cpus_are_judged_again(void **state)
         set_up(&own);
         struct site *s = own;
         drive(s, cases[i].from);
+        if (strcmp(cases[i].report, "prepared") == 0)
+            tells(s, "a", "inspected");
         autofree char *report = fixture_report(cases[i].sample, "b", true);
         char *kernel = strstr(report, "6.1.0");
         assert_non_null(kernel);
         *kernel = '7'; /* the same CPUs are another report, too */
         call_expect(s->f, s->target, "PUT", "/v1/nodes/b/report", report, 200);
         assert_true(json_flag(s->f->reply, "changed"));
-        tells(s, "b", cases[i].report);
+        tells(s, strcmp(cases[i].report, "inspected") == 0 ? "a" : "b", cases[i].report);
         assert_string_equal(state_now(s), cases[i].expected);
         if (strcmp(cases[i].expected, "aborting") == 0)
             assert_string_equal(fixture_str(s->f, "error.code"), "rejected");

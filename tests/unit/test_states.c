@@ -114,6 +114,14 @@ static void assignments_end(void **state)
     } rows[] = {
         {MIGRATION_PREPARING,    MIGRATION_PARTY_TARGET, MIGRATION_REPORT_NONE,      MIGRATION_REPORT_NONE,
          MIGRATION_DO_PREPARE                                                                                                      },
+        {MIGRATION_PREPARING,    MIGRATION_PARTY_TARGET, MIGRATION_REPORT_PREPARED,
+         MIGRATION_REPORT_PREPARED,                                                                            MIGRATION_DO_HOLD   },
+        {MIGRATION_PREPARING,    MIGRATION_PARTY_SOURCE, MIGRATION_REPORT_NONE,
+         MIGRATION_REPORT_PREPARED,                                                                            MIGRATION_DO_INSPECT},
+        {MIGRATION_PREPARING,    MIGRATION_PARTY_SOURCE, MIGRATION_REPORT_INSPECTED,
+         MIGRATION_REPORT_NONE,                                                                                MIGRATION_DO_HOLD   },
+        {MIGRATION_DUMPING,      MIGRATION_PARTY_SOURCE, MIGRATION_REPORT_INSPECTED,
+         MIGRATION_REPORT_PREPARED,                                                                            MIGRATION_DO_DUMP   },
         {MIGRATION_DUMPING,      MIGRATION_PARTY_SOURCE, MIGRATION_REPORT_NONE,
          MIGRATION_REPORT_PREPARED,                                                                            MIGRATION_DO_DUMP   },
         {MIGRATION_TRANSFERRING, MIGRATION_PARTY_TARGET, MIGRATION_REPORT_PREPARED,
@@ -140,6 +148,8 @@ static void assignments_end(void **state)
 static void parties_report_their_own_part(void **state)
 {
     (void)state;
+    assert_true(migration_report_fits(MIGRATION_REPORT_INSPECTED, MIGRATION_PARTY_SOURCE));
+    assert_false(migration_report_fits(MIGRATION_REPORT_INSPECTED, MIGRATION_PARTY_TARGET));
     assert_true(migration_report_fits(MIGRATION_REPORT_DUMPED, MIGRATION_PARTY_SOURCE));
     assert_false(migration_report_fits(MIGRATION_REPORT_DUMPED, MIGRATION_PARTY_TARGET));
     assert_true(migration_report_fits(MIGRATION_REPORT_RUNNING, MIGRATION_PARTY_TARGET));
