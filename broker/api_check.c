@@ -7,6 +7,7 @@
 #include "cache.h"
 #include "decide.h"
 #include "metrics.h"
+#include "model_evidence.h"
 
 struct question {
     const char *workload, *from; /* one of them */
@@ -69,7 +70,9 @@ static void make_key(struct model *model, const struct question *q, const struct
     key->length = 1 + who_length + 1 + to_length;
 }
 
-static char *judge(struct model *model, const struct parties *p, bool *ret_rejected)
+/* `look`: the one that the verdict rests on; NULL: none. */
+static char *judge(struct model *model, const struct parties *p,
+                   const struct workload_evidence *look, bool *ret_rejected)
 {
     struct verdict verdict = {0};
     if (p->workload)
@@ -78,6 +81,8 @@ static char *judge(struct model *model, const struct parties *p, bool *ret_rejec
         decide_cpus(model, p->from, p->to, &verdict);
     const char *from = p->workload ? p->workload->node : p->from->name;
     autojson *json = verdict_to_json(&verdict, from, p->to->name);
+    if (look)
+        json_put(json, "evidence", workload_evidence_mark(model, look));
     *ret_rejected = verdict.rejected;
     verdict_done(&verdict);
     return json_text(json);
@@ -92,11 +97,15 @@ static char *answer(struct broker *broker, const struct question *q, bool *ret_r
     char *text = NULL;
     model_read_lock(model);
     if (find(model, q, &parties, err) == 0) {
+        /* One that says how old the look is that it rests on is never the same again. */
+        const struct workload_evidence *look =
+            parties.workload ? model_evidence_now(model, parties.workload) : NULL;
         make_key(model, q, &parties, &key);
-        text = verdict_cache_get(broker->cache, &key, ret_rejected);
+        text = look ? NULL : verdict_cache_get(broker->cache, &key, ret_rejected);
         if (!text) {
-            text = judge(model, &parties, ret_rejected);
-            verdict_cache_put(broker->cache, &key, text, *ret_rejected);
+            text = judge(model, &parties, look, ret_rejected);
+            if (!look)
+                verdict_cache_put(broker->cache, &key, text, *ret_rejected);
         }
     }
     model_unlock(model);

@@ -6,6 +6,7 @@
 #include "api.h"
 #include "decide.h"
 #include "metrics.h"
+#include "model_evidence.h"
 
 #define TARGETS_MAX 1024 /* named in one question */
 
@@ -102,7 +103,10 @@ static json_object *check_all(struct broker *broker, json_object *json, json_obj
     for (size_t i = 0; i < count; i++)
         judge(model, workload, from, targets[i], &items[i]);
     json_object *o = json_object_new_object();
+    const struct workload_evidence *look = workload ? model_evidence_now(model, workload) : NULL;
     json_put_str(o, "from", own_node);
+    if (look)
+        json_put(o, "evidence", workload_evidence_mark(model, look));
     json_put(o, "targets", ranking(items, count, own_node, broker->metrics));
     return o;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_workloads.c - who runs where, born under what, exposed to what. */
 #include "api.h"
+#include "model_evidence.h"
 
 static json_object *seen_json(const struct seen *seen, const char *time_name)
 {
@@ -64,6 +65,8 @@ int api_workload_get(struct http_request *req, struct http_reply *reply, struct 
     model_read_lock(model);
     const struct workload *workload = model_workload(model, name, err);
     json_object *o = workload ? api_workload_json(model, workload) : NULL;
+    if (workload)
+        json_put(o, "evidence", workload_evidence_json(model, workload));
     model_unlock(model);
     if (!o)
         return -1;

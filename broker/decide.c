@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "evidence.h"
+#include "model_evidence.h"
+
 static void judge_engine(const struct node *node, const char *role, struct verdict *verdict)
 {
     if (json_array_size(node->engines) > 0)
@@ -100,8 +103,113 @@ static void judge_island(const struct pool *pool, const struct workload *workloa
                 target->name, workload->name, pool->name);
 }
 
+/* ---- the CPUs, and what was seen of the live workload */
+
+enum with { WITH_LATEST_LOOK, BEFORE_A_LOOK };
+
+static struct verdict_policy cpu_policy(const struct pool *pool)
+{
+    return (struct verdict_policy){.mix_vendors = pool && pool->policy.mix_vendors};
+}
+
+static void judge_seen(struct model *model, const struct workload *workload,
+                       const struct cpu_evidence *evidence, const struct node *target,
+                       struct verdict *verdict)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    const struct node *source = sorted_find(&model->nodes, workload->node);
+    const struct verdict_policy policy = cpu_policy(pool);
+    AUTO(cpu_profile) need =
+        pool && pool->policy.evidence == EVIDENCE_RELAX
+            ? evidence_relax(evidence, workload->need, target->profile->cpu, target->name, verdict)
+            : cpu_profile_ref(workload->need);
+    verdict_judge(need, target->profile->cpu, workload->node, target->name, &policy, verdict);
+    /* The whole need: what its processes have met until now did not get less by the proof. */
+    evidence_judge(evidence, workload->need,
+                   source && source->profile ? source->profile->cpu : NULL, target->profile->cpu,
+                   workload->node, target->name, verdict);
+}
+
+/* Whether the CPUs would be approved if a look proved all that a look can prove. */
+static bool could_be_relaxed(const struct pool *pool, const struct workload *workload,
+                             const struct node *target)
+{
+    if (!pool || pool->policy.evidence != EVIDENCE_RELAX)
+        return false;
+    const struct verdict_policy policy = cpu_policy(pool);
+    struct verdict verdict = {0};
+    AUTO(cpu_profile) need = evidence_relax_at_best(workload->need, target->profile->cpu);
+    verdict_judge(need, target->profile->cpu, workload->node, target->name, &policy, &verdict);
+    bool approved = !verdict.rejected;
+    verdict_done(&verdict);
+    return approved;
+}
+
+/* What rejects is left to the look. */
+static void await_look(struct verdict *verdict)
+{
+    for (size_t i = 0; i < verdict->reason_count; i++) {
+        struct verdict_reason *reason = &verdict->reasons[i];
+        if (reason->severity != VERDICT_REJECT)
+            continue;
+        char *message = xasprintf("%s: the move hangs on the look at the live workload, which has "
+                                  "to prove that this is not used",
+                                  reason->message);
+        free(reason->message);
+        reason->message = message;
+        reason->code = VERDICT_EVIDENCE_AWAITED;
+        reason->severity = VERDICT_WARN;
+    }
+    verdict->rejected = false;
+}
+
+static void judge_need(const struct pool *pool, const struct workload *workload,
+                       const struct node *target, enum with with, struct verdict *verdict)
+{
+    const struct verdict_policy policy = cpu_policy(pool);
+    struct verdict cpus = {0};
+    verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
+                  &cpus);
+    if (cpus.rejected && could_be_relaxed(pool, workload, target)) {
+        if (with == BEFORE_A_LOOK)
+            await_look(&cpus);
+        else
+            verdict_add(&cpus, VERDICT_EVIDENCE_AWAITED, VERDICT_WARN,
+                        "`cpubroker migrate` takes that look before it freezes anything",
+                        "pool '%s' lets evidence relax verdicts: a look at the live workload may "
+                        "prove that it does not use what %s lacks; none has been taken here yet",
+                        pool->name, target->name);
+    }
+    verdict_take(verdict, &cpus);
+}
+
+static void judge_cpus(struct model *model, const struct workload *workload,
+                       const struct node *target, enum with with, struct verdict *verdict)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    const struct workload_evidence *latest =
+        with == WITH_LATEST_LOOK ? model_evidence_now(model, workload) : NULL;
+    if (latest)
+        judge_seen(model, workload, latest->seen, target, verdict);
+    else
+        judge_need(pool, workload, target, with, verdict);
+}
+
+void decide_inspected(struct model *model, const struct workload *workload,
+                      const struct cpu_evidence *evidence, const struct node *target,
+                      struct verdict *verdict)
+{
+    const struct verdict_policy policy = cpu_policy(sorted_find(&model->pools, workload->pool));
+    if (evidence)
+        judge_seen(model, workload, evidence, target, verdict);
+    else
+        verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
+                      verdict);
+    verdict_sort(verdict);
+}
+
 static void judge_target(struct model *model, const struct workload *workload,
-                         const struct node *target, struct verdict *verdict)
+                         const struct node *target, enum with with, struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
     judge_liveness(model, target, "target", verdict);
@@ -126,28 +234,38 @@ static void judge_target(struct model *model, const struct workload *workload,
                     "it is not known what workload '%s' was exposed to", workload->name);
         return;
     }
-    const struct verdict_policy policy = {.mix_vendors = pool && pool->policy.mix_vendors};
-    verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
-                  verdict);
+    judge_cpus(model, workload, target, with, verdict);
     if (strcmp(workload->node, target->name) != 0)
         judge_island(pool, workload, target, verdict);
 }
 
-void decide_move(struct model *model, const struct workload *workload, const struct node *target,
-                 struct verdict *verdict)
+static void judge_move(struct model *model, const struct workload *workload,
+                       const struct node *target, enum with with, struct verdict *verdict)
 {
     judge_workload(model, workload, verdict);
     if (strcmp(workload->node, target->name) == 0)
         verdict_add(verdict, VERDICT_SAME_NODE, VERDICT_REJECT, NULL,
                     "workload '%s' is on node '%s' already", workload->name, target->name);
-    judge_target(model, workload, target, verdict);
+    judge_target(model, workload, target, with, verdict);
     verdict_sort(verdict);
+}
+
+void decide_move(struct model *model, const struct workload *workload, const struct node *target,
+                 struct verdict *verdict)
+{
+    judge_move(model, workload, target, WITH_LATEST_LOOK, verdict);
+}
+
+void decide_start(struct model *model, const struct workload *workload, const struct node *target,
+                  struct verdict *verdict)
+{
+    judge_move(model, workload, target, BEFORE_A_LOOK, verdict);
 }
 
 void decide_living(struct model *model, const struct workload *workload, const struct node *target,
                    struct verdict *verdict)
 {
-    judge_target(model, workload, target, verdict);
+    judge_target(model, workload, target, WITH_LATEST_LOOK, verdict);
     verdict_sort(verdict);
 }
 
@@ -207,10 +325,20 @@ struct best {
     unsigned surplus;
 };
 
+static bool hangs_on_a_look(const struct verdict *verdict)
+{
+    for (size_t i = 0; i < verdict->reason_count; i++)
+        if (verdict->reasons[i].code == VERDICT_EVIDENCE_AWAITED)
+            return true;
+    return false;
+}
+
 static bool better(const struct verdict *verdict, unsigned spare, const struct best *best)
 {
     if (!best->node)
         return true;
+    if (hangs_on_a_look(verdict) != hangs_on_a_look(&best->verdict))
+        return !hangs_on_a_look(verdict);
     if (verdict->reason_count != best->verdict.reason_count)
         return verdict->reason_count < best->verdict.reason_count;
     return spare < best->surplus; /* walked in order of name, so the first of
@@ -218,10 +346,11 @@ static bool better(const struct verdict *verdict, unsigned spare, const struct b
 }
 
 static void consider(struct model *model, const struct workload *workload,
-                     const struct node *target, struct best *best, struct verdict *refusals)
+                     const struct node *target, enum with with, struct best *best,
+                     struct verdict *refusals)
 {
     struct verdict verdict = {0};
-    judge_target(model, workload, target, &verdict);
+    judge_target(model, workload, target, with, &verdict);
     if (verdict.rejected) {
         take_rejects(refusals, &verdict);
     } else {
@@ -235,7 +364,7 @@ static void consider(struct model *model, const struct workload *workload,
     verdict_done(&verdict);
 }
 
-const struct node *decide_best(struct model *model, const struct workload *workload,
+const struct node *decide_best(struct model *model, const struct workload *workload, bool start,
                                struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
@@ -250,7 +379,8 @@ const struct node *decide_best(struct model *model, const struct workload *workl
             if (strcmp(node->name, workload->node) == 0)
                 continue;
             tried++;
-            consider(model, workload, node, &best, &refusals);
+            consider(model, workload, node, start ? BEFORE_A_LOOK : WITH_LATEST_LOOK, &best,
+                     &refusals);
         }
     }
     if (best.node) {

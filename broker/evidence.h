@@ -23,5 +23,9 @@ void evidence_judge(const struct cpu_evidence *evidence, const struct cpu_profil
 struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct cpu_profile *need,
                                    const struct cpu_profile *target, const char *to,
                                    struct verdict *verdict);
+/* The need without all that any evidence could take out for this target: what still rejects then
+ * cannot be relaxed. The caller owns a reference. */
+struct cpu_profile *evidence_relax_at_best(struct cpu_profile *need,
+                                           const struct cpu_profile *target);
 /* Whether that feature is provably not used. */
 bool evidence_excludes(const struct cpu_evidence *evidence, enum cpu_feature_id feature);

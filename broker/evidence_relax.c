@@ -136,14 +136,13 @@ static void add_unused(const struct cpu_feature *f, const char *to, struct verdi
                   to, f->name, place);
 }
 
-struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct cpu_profile *need,
+/* The need without the features of those classes that the target lacks, and without the components
+ * that are left without a feature. `verdict` (may be NULL) is told each. */
+static struct cpu_profile *without(struct cpu_profile *need, const bool excluded[],
                                    const struct cpu_profile *target, const char *to,
                                    struct verdict *verdict)
 {
-    bool excluded[ARRAY_LEN(classes)] = {false};
     AUTO(cpu_profile) relaxed = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
-        excluded[i] = excludes_class(evidence, &classes[i]);
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
         const struct cpu_feature *f = &cpu_features[i];
         const struct feature_class *class = class_of(f);
@@ -153,7 +152,8 @@ struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct c
         if (!relaxed)
             relaxed = cpu_profile_join(need, need); /* a copy */
         cpu_profile_clear_bit(relaxed, f);
-        add_unused(f, to, verdict);
+        if (verdict)
+            add_unused(f, to, verdict);
     }
     if (!relaxed)
         return cpu_profile_ref(need);
@@ -167,4 +167,23 @@ struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct c
     }
     cpu_profile_set_enabled(relaxed, kept);
     return steal_ptr(&relaxed);
+}
+
+struct cpu_profile *evidence_relax(const struct cpu_evidence *evidence, struct cpu_profile *need,
+                                   const struct cpu_profile *target, const char *to,
+                                   struct verdict *verdict)
+{
+    bool excluded[ARRAY_LEN(classes)] = {false};
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        excluded[i] = excludes_class(evidence, &classes[i]);
+    return without(need, excluded, target, to, verdict);
+}
+
+struct cpu_profile *evidence_relax_at_best(struct cpu_profile *need,
+                                           const struct cpu_profile *target)
+{
+    bool excluded[ARRAY_LEN(classes)];
+    for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+        excluded[i] = true;
+    return without(need, excluded, target, NULL, NULL);
 }

@@ -95,12 +95,18 @@ static const struct node *choose(struct migrations *migrations,
         target = model_node(model, request->to, err);
         if (!target)
             return NULL;
-        decide_move(model, workload, target, &verdict);
+        if (request->dry_run)
+            decide_move(model, workload, target, &verdict);
+        else
+            decide_start(model, workload, target, &verdict);
     } else {
-        target = decide_best(model, workload, &verdict);
+        target = decide_best(model, workload, !request->dry_run, &verdict);
     }
     result->rejected = verdict.rejected;
     result->verdict = verdict_to_json(&verdict, workload->node, target ? target->name : NULL);
+    const struct workload_evidence *latest = model_evidence_now(model, workload);
+    if (request->dry_run && latest)
+        json_put(result->verdict, "evidence", workload_evidence_mark(model, latest));
     snprintf(result->target, sizeof(result->target), "%s", target ? target->name : "");
     verdict_done(&verdict);
     return target;
@@ -227,36 +233,96 @@ static void abort_for(struct migration_change *change, const char *node, const c
     change_enter(change, MIGRATION_ABORTING);
 }
 
-/* The target reported other CPUs since the verdict: judge them, too. False: it
- * must not go on. */
-static bool still_approved(struct migration_change *change)
+#define REASONS_TOLD 4 /* in an error's message; all are in the verdict */
+
+/* The reasons that reject, in a row; the caller owns it. */
+static char *rejections(const struct verdict *verdict)
+{
+    char *text = xstrdup("");
+    size_t told = 0, count = 0;
+    for (size_t i = 0; i < verdict->reason_count; i++) {
+        if (verdict->reasons[i].severity != VERDICT_REJECT || ++count > REASONS_TOLD)
+            continue;
+        char *longer = xasprintf("%s%s%s", text, told++ ? "; " : "", verdict->reasons[i].message);
+        free(text);
+        text = longer;
+    }
+    if (count > told) {
+        char *longer = xasprintf("%s; and %zu more reasons", text, count - told);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+/* What this move's look has shown; NULL for one that an older broker began. */
+static const struct cpu_evidence *seen_of(const struct migration_change *change)
+{
+    const struct workload_evidence *latest =
+        change->looked ? change->looked : change->workload->evidence;
+    return latest && strcmp(latest->migration, change->next.id) == 0 ? latest->seen : NULL;
+}
+
+/* Judges the CPUs by what was seen. False: the move must not go on, and is aborted; `why` begins
+ * the error's message. */
+static bool approved(struct migration_change *change, const struct node *target, const char *why)
 {
     struct model *model = change->migrations->model;
-    struct node *target = sorted_find(&model->nodes, change->next.to);
-    if (!target || !target->profile || !change->workload || !change->workload->need) {
-        abort_for(change, change->next.to, "rejected", "the target or the workload is gone", NULL);
-        return false;
-    }
-    if (strcmp(target->profile->sha256, change->next.judged_sha256) == 0)
-        return true;
-    const struct pool *pool = sorted_find(&model->pools, change->workload->pool);
-    const struct verdict_policy policy = {.mix_vendors = pool && pool->policy.mix_vendors};
+    const struct cpu_evidence *seen = seen_of(change);
     struct verdict verdict = {0};
-    verdict_judge(change->workload->need, target->profile->cpu, change->next.from, change->next.to,
-                  &policy, &verdict);
-    verdict_sort(&verdict);
+    decide_inspected(model, change->workload, seen, target, &verdict);
     bool approved = !verdict.rejected;
     if (approved) {
         snprintf(change->next.judged_sha256, sizeof(change->next.judged_sha256), "%s",
                  target->profile->sha256);
     } else {
+        autofree char *reasons = rejections(&verdict);
         autofree char *message =
-            xasprintf("node '%s' has reported other CPUs since the verdict: %s", target->name,
-                      verdict.reasons[0].message);
+            xasprintf("%s: %s; %s'%s' runs on on node '%s'", why, reasons,
+                      change->next.state == MIGRATION_PREPARING ? "nothing was frozen, " : "",
+                      change->next.workload, change->next.from);
         abort_for(change, target->name, "rejected", message, NULL);
     }
+    if (!approved || change->looked)
+        change_verdict(change, &verdict);
     verdict_done(&verdict);
     return approved;
+}
+
+static const struct node *target_of(struct migration_change *change)
+{
+    const struct node *target = sorted_find(&change->migrations->model->nodes, change->next.to);
+    if (target && target->profile && change->workload && change->workload->need)
+        return target;
+    abort_for(change, change->next.to, "rejected", "the target or the workload is gone", NULL);
+    return NULL;
+}
+
+/* The target reported other CPUs since the verdict: judge them, too. False: it
+ * must not go on. */
+static bool still_approved(struct migration_change *change)
+{
+    const struct node *target = target_of(change);
+    if (!target)
+        return false;
+    if (strcmp(target->profile->sha256, change->next.judged_sha256) == 0)
+        return true;
+    autofree char *why =
+        xasprintf("node '%s' has reported other CPUs since the verdict", target->name);
+    return approved(change, target, why);
+}
+
+/* The look has come. *ret_approved: whether the move may go on after it. */
+static int take_look(struct migration_change *change, const struct migration_said *said,
+                     bool *ret_approved, struct error *err)
+{
+    const struct node *target = target_of(change);
+    if (change->workload && change_looked(change, said->evidence, err) < 0)
+        return -1;
+    autofree char *why = xasprintf(
+        "the look at the live workload on node '%s' speaks against the move", change->next.from);
+    *ret_approved = target && approved(change, target, why);
+    return 0;
 }
 
 /* What a noted report means beside being noted. */
@@ -355,9 +421,14 @@ static int take_report(struct migrations *migrations, struct move *move, enum mi
     else
         change.next.target_report = said->report;
     change_report(&change, node, said);
-    if (meaning == MIGRATION_MEANS_MOVE)
+    bool goes_on = true;
+    if (said->report == MIGRATION_REPORT_INSPECTED && take_look(&change, said, &goes_on, err) < 0) {
+        change_drop(&change);
+        return -1;
+    }
+    if (goes_on && meaning == MIGRATION_MEANS_MOVE)
         advance(&change, said, to);
-    else
+    else if (goes_on)
         note(&change, said);
     return change_commit(&change, err);
 }
@@ -512,9 +583,16 @@ int migrations_workload_exited_locked(struct migrations *migrations, struct work
     return change_commit(&change, err);
 }
 
+/* Of which party the state waits; of the target where it waits of both. */
+static bool waits_for_source(const struct move *move)
+{
+    return move->state == MIGRATION_DUMPING ||
+           (move->state == MIGRATION_PREPARING && move->target_report == MIGRATION_REPORT_PREPARED);
+}
+
 static void expire(struct migrations *migrations, struct move *move)
 {
-    bool source = move->state == MIGRATION_DUMPING;
+    bool source = waits_for_source(move);
     const char *node = source ? move->from : move->to;
     struct migration_change change;
     struct error err = {0};

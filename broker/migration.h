@@ -77,7 +77,7 @@ int migration_judge(const struct move *move, enum migration_party party,
                     enum migration_report report, enum migration_meaning *ret_meaning,
                     enum migration_state *ret_state, struct error *err);
 
-/* A migration as the API shows it, from the database. The caller owns it.
+/* A migration as the API shows it, from the database, with its evidence. The caller owns it.
  * ERROR_NOT_FOUND. */
 int migration_get(struct store *store, const char *id, json_object **ret, struct error *err);
 /* `workload` NULL for all; newest first. */

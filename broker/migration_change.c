@@ -135,6 +135,28 @@ void change_error(struct migration_change *change, const char *node, const char 
     json_put_str(change->error, "log", log);
 }
 
+int change_looked(struct migration_change *change, const struct cpu_evidence *evidence,
+                  struct error *err)
+{
+    const struct node *node = sorted_find(&change->migrations->model->nodes, change->next.from);
+    const struct node gone = {.name = change->next.from};
+    autojson *json = cpu_evidence_to_json(evidence);
+    struct cpu_evidence *copy = NULL;
+    if (cpu_evidence_parse(json, &copy, err) < 0)
+        return -1;
+    change->looked_text = json_text(json);
+    change->looked =
+        workload_evidence_new(change->next.id, node ? node : &gone, change->now_ms, copy);
+    return 0;
+}
+
+void change_verdict(struct migration_change *change, const struct verdict *verdict)
+{
+    autojson *json = verdict_to_json(verdict, change->next.from, change->next.to);
+    free(change->verdict);
+    change->verdict = json_text(json);
+}
+
 void change_workload(struct migration_change *change, const char *node, enum life_state life,
                      int64_t pid, int64_t exit_status)
 {
@@ -194,11 +216,23 @@ int migration_tell_webhooks(struct store *store, const struct move *move, json_o
     return store_deliveries_add(store, WEBHOOK_MIGRATION, body, json_int(phase, "at_ms"), err);
 }
 
+static int store_look(const struct migration_change *change, struct error *err)
+{
+    struct model *model = change->migrations->model;
+    if ((change->verdict || change->looked) &&
+        store_migration_judged(model->store, change->next.id, change->verdict, change->looked_text,
+                               err) < 0)
+        return -1;
+    return change->looked && change->workload
+               ? model_evidence_store_locked(model, change->workload->name, change->looked, err)
+               : 0;
+}
+
 static int store_change(const struct migration_change *change, struct error *err)
 {
     struct model *model = change->migrations->model;
     const struct move *next = &change->next;
-    if (store_row(change, err) < 0)
+    if (store_row(change, err) < 0 || store_look(change, err) < 0)
         return -1;
     for (size_t i = 0; i < change->event_count; i++) {
         json_object *json = change->events[i].json;
@@ -260,6 +294,8 @@ static void apply(struct migration_change *change)
         json_object_put(old_error);
     if (change->expose)
         model_workload_expose(model, change->workload, move->to, change->expose, change->now_ms);
+    if (change->looked && change->workload)
+        model_evidence_set(model, change->workload, steal_ptr(&change->looked));
     if (change->set_workload)
         model_workload_set(model, change->workload, change->node, change->life, change->pid,
                            change->exit_status);
@@ -279,9 +315,12 @@ static void apply(struct migration_change *change)
         model->wake(model->wake_ctx, key);
 }
 
-static void change_done(struct migration_change *change)
+void change_drop(struct migration_change *change)
 {
     json_object_put(steal_ptr(&change->error));
+    workload_evidence_free(steal_ptr(&change->looked));
+    free(steal_ptr(&change->looked_text));
+    free(steal_ptr(&change->verdict));
     for (size_t i = 0; i < change->event_count; i++)
         json_object_put(change->events[i].json);
     change->event_count = 0;
@@ -304,6 +343,6 @@ int change_commit(struct migration_change *change, struct error *err)
         apply(change);
     else
         error_wrap(err, "migration %s", change->next.id);
-    change_done(change);
+    change_drop(change);
     return rc;
 }

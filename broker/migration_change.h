@@ -5,6 +5,8 @@
 #pragma once
 
 #include "migration.h"
+#include "model_evidence.h"
+#include "verdict.h"
 
 #define CHANGE_EVENTS_MAX 6
 
@@ -20,8 +22,11 @@ struct migration_change {
     } events[CHANGE_EVENTS_MAX];
     size_t event_count;
 
-    struct workload *workload;    /* NULL when it is gone */
-    const struct profile *expose; /* on the target's node; NULL: nothing new */
+    struct workload *workload;        /* NULL when it is gone */
+    const struct profile *expose;     /* on the target's node; NULL: nothing new */
+    struct workload_evidence *looked; /* owned; becomes the workload's latest; NULL: no look */
+    char *looked_text;                /* owned; the same as a message */
+    char *verdict;                    /* owned; JSON; takes the place of the first; NULL: stays */
     bool set_workload;
     const char *node; /* where the workload is */
     enum life_state life;
@@ -40,11 +45,18 @@ void change_report(struct migration_change *change, const char *node,
  * none. */
 void change_error(struct migration_change *change, const char *node, const char *code,
                   const char *message, const char *log, bool keep);
+/* What the source has seen of the workload, as the latest look at it. */
+int change_looked(struct migration_change *change, const struct cpu_evidence *evidence,
+                  struct error *err);
+/* The verdict that was made on the way. */
+void change_verdict(struct migration_change *change, const struct verdict *verdict);
 void change_workload(struct migration_change *change, const char *node, enum life_state life,
                      int64_t pid, int64_t exit_status);
 /* Writes and applies; wakes whoever waits. On failure nothing has changed.
  * Frees what the change owns; the move itself is freed when it is settled. */
 int change_commit(struct migration_change *change, struct error *err);
+/* Frees what a change owns that is not committed after all. */
+void change_drop(struct migration_change *change);
 
 /* Within the transaction: webhooks are told of a `phase` event. `error` may be NULL. */
 int migration_tell_webhooks(struct store *store, const struct move *move, json_object *phase,

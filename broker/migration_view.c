@@ -86,6 +86,10 @@ int migration_get(struct store *store, const char *id, json_object **ret, struct
     if (json_array_size(list) == 0)
         return error_set(err, ERROR_NOT_FOUND,
                          "no migration '%s'; `cpubroker migrations` lists them", id);
+    autofree char *evidence = NULL;
+    if (store_migration_evidence(store, id, &evidence, err) < 0)
+        return -1;
+    json_put(json_array_item(list, 0), "evidence", parse(evidence));
     *ret = json_object_get(json_array_item(list, 0));
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "digest.h"
+#include "model_evidence.h"
 #include "model_internal.h"
 
 static const struct {
@@ -103,6 +104,7 @@ void workload_free(struct workload *workload)
     free(workload->node);
     free(workload->dir);
     json_object_put(workload->command);
+    workload_evidence_free(workload->evidence);
     free(workload);
 }
 

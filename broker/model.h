@@ -136,8 +136,9 @@ struct workload {
     int64_t epoch, created_at_ms;
     struct seen *seen; /* owned; the first is its birth */
     size_t seen_count;
-    struct cpu_profile *need; /* the last one's record's; NULL when nothing was seen */
-    unsigned missed;          /* heartbeats in a row that did not list it */
+    struct cpu_profile *need;           /* the last one's record's; NULL when nothing was seen */
+    unsigned missed;                    /* heartbeats in a row that did not list it */
+    struct workload_evidence *evidence; /* owned; the latest look since its birth; may be NULL */
 };
 
 struct token {

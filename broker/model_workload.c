@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "log.h"
+#include "model_evidence.h"
 #include "model_internal.h"
 
 bool model_workload_has_seen(const struct workload *workload, const char *node,
@@ -57,6 +58,8 @@ void model_workload_set(struct model *model, struct workload *workload, const ch
     if (strcmp(workload->node, node) != 0) {
         free(workload->node);
         workload->node = xstrdup(node);
+        if (workload->evidence)
+            workload->evidence->moved_on = true;
     }
     workload->state = state;
     workload->pid = pid;

@@ -168,6 +168,27 @@ int store_phases(struct store *store, const char *migration,
                  int (*each)(void *ctx, const struct store_event *row, struct error *err),
                  void *ctx, struct error *err);
 
+/* store_evidence.c: what looks at live workloads showed */
+struct store_evidence {
+    const char *workload, *migration, *node, *boot_id; /* boot_id may be NULL */
+    int64_t taken_at_ms;
+    bool moved_on;    /* not read by _put */
+    const char *json; /* the migration's; not read by _put */
+};
+
+/* The verdict that was made with the evidence takes the place of the first one. Either may be NULL:
+ * it stays as it is. */
+int store_migration_judged(struct store *store, const char *id, const char *verdict,
+                           const char *evidence, struct error *err);
+/* The caller owns *ret, which is NULL where there is none. */
+int store_migration_evidence(struct store *store, const char *id, char **ret, struct error *err);
+/* The workload's latest. The database itself forgets it when the workload is born anew, and notes
+ * when the workload leaves the node. */
+int store_evidence_put(struct store *store, const struct store_evidence *row, struct error *err);
+int store_evidences(struct store *store,
+                    int (*each)(void *ctx, const struct store_evidence *row, struct error *err),
+                    void *ctx, struct error *err);
+
 /* How many migrations are in each state that any is in. */
 int store_migration_counts(struct store *store,
                            int (*each)(void *ctx, const char *state, int64_t count,

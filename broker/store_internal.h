@@ -106,6 +106,18 @@
     X(PHASES, "SELECT seq, at_ms, kind, json FROM migration_event"                          \
               " WHERE migration = ?1 AND kind = 'phase' ORDER BY seq")
 
+#define EVIDENCE_SQL(X)                                                                           \
+    X(MIGRATION_JUDGED, "UPDATE migration SET verdict = coalesce(?2, verdict), evidence = "       \
+                        "coalesce(?3, evidence) WHERE id = ?1")                                   \
+    X(MIGRATION_EVIDENCE, "SELECT evidence FROM migration WHERE id = ?1")                         \
+    X(EVIDENCE_PUT, "INSERT INTO workload_evidence (workload, migration, node, boot_id, "         \
+                    "taken_at_ms) VALUES (?1, ?2, ?3, ?4, ?5)"                                    \
+                    " ON CONFLICT (workload) DO UPDATE SET migration = ?2, node = ?3, boot_id = " \
+                    "?4, taken_at_ms = ?5, moved_on = 0")                                         \
+    X(EVIDENCES, "SELECT e.workload, e.migration, e.node, e.boot_id, e.taken_at_ms, e.moved_on, " \
+                 "m.evidence FROM workload_evidence AS e"                                         \
+                 " JOIN migration AS m ON m.id = e.migration")
+
 #define TOKEN_SQL(X)                                                  \
     X(TOKEN_ADD, "INSERT INTO token VALUES (?1, ?2, ?3, ?4, ?5, ?6)") \
     X(TOKEN_BIND, "UPDATE token SET node = ?2 WHERE sha256 = ?1")     \
@@ -162,7 +174,8 @@
 
 #define STORE_SQL(X) \
     CONTROL_SQL(X)   \
-    FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) WEBHOOK_SQL(X)
+    FLEET_SQL(X)     \
+    WORKLOAD_SQL(X) MIGRATION_SQL(X) EVIDENCE_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) WEBHOOK_SQL(X)
 
 enum store_statement {
 #define X(name, sql) SQL_##name,

@@ -35,6 +35,7 @@
     X(AMX_PERMISSION,         "amx_permission",          "the process was granted AMX, which no move carries over") \
     X(FEATURE_IN_USE,         "feature_in_use",          "the live process uses a feature that its need does not list and the target lacks") \
     X(FEATURE_UNUSED,         "feature_unused",          "the target lacks a feature that the process provably does not use") \
+    X(EVIDENCE_AWAITED,       "evidence_awaited",        "the target lacks a CPU feature, and a look at the live process decides whether that matters") \
     X(EVIDENCE_INCOMPLETE,    "evidence_incomplete",     "a fact about the live process could not be seen") \
     X(SAME_NODE,              "same_node",               "source and target are the same node")    \
     X(NODE_SILENT,            "node_silent",             "the node's agent has not been heard of lately") \
@@ -86,6 +87,8 @@ void verdict_judge(const struct cpu_profile *need, const struct cpu_profile *tar
 /* Adds a reason without a CPU bit (node silent, same node, …). `remedy` may be NULL. */
 void verdict_add(struct verdict *verdict, enum verdict_code code, enum verdict_severity severity,
                  const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Moves all reasons of `from`, which is empty then, to the end of `to`. */
+void verdict_take(struct verdict *to, struct verdict *from);
 /* Puts rejects before warnings; call once before encoding. */
 void verdict_sort(struct verdict *verdict);
 /* {"verdict":…,"from":…,"to":…,"reasons":[…]}; `to` may be NULL. The caller owns the result. */

@@ -51,6 +51,17 @@ void verdict_add(struct verdict *verdict, enum verdict_code code, enum verdict_s
     va_end(ap);
 }
 
+void verdict_take(struct verdict *to, struct verdict *from)
+{
+    for (size_t i = 0; i < from->reason_count; i++) {
+        struct verdict_reason *reason =
+            verdict_reason_add(to, from->reasons[i].code, from->reasons[i].severity);
+        *reason = from->reasons[i];
+    }
+    free(from->reasons);
+    *from = (struct verdict){0};
+}
+
 void verdict_sort(struct verdict *verdict)
 {
     if (verdict->reason_count < 2)

@@ -186,6 +186,7 @@ says "cancelled"
 # play ID: both agents' part of a move that succeeds.
 play() {
     tell "$AGENT_B" node-b "$1" prepared
+    tell "$AGENT_A" node-a "$1" inspected
     tell "$AGENT_A" node-a "$1" dumped '{"bytes":1048576,"total_bytes":1048576}'
     tell "$AGENT_A" node-a "$1" progress '{"bytes":524288}'
     tell "$AGENT_A" node-a "$1" sent
@@ -218,6 +219,7 @@ WAIT_PID=$!
 eventually 10 has_running
 ID=$(running_id)
 tell "$AGENT_B" node-b "$ID" prepared
+tell "$AGENT_A" node-a "$ID" inspected
 loopback_broker_stop
 sleep 1
 loopback_broker_start
@@ -238,6 +240,7 @@ heartbeat "$AGENT_B" node-b '[{"name":"w1","state":"running","pid":77}]'
 back() {
     local id=$1
     tell "$AGENT_A" node-a "$id" prepared
+    tell "$AGENT_B" node-b "$id" inspected
     tell "$AGENT_B" node-b "$id" dumped '{"bytes":1048576,"total_bytes":1048576}'
     tell "$AGENT_B" node-b "$id" progress '{"bytes":524288}'
     tell "$AGENT_A" node-a "$id" received

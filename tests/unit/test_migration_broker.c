@@ -703,6 +703,7 @@ static void other_cpus_are_judged_again(void **state)
         enum migration_state from;
         const char *report, *sample, *expected;
     } cases[] = {
+        {MIGRATION_PREPARING, "inspected", "lesser-intel", "aborting"  },
         {MIGRATION_PREPARING, "prepared", "lesser-intel", "aborting"  },
         {MIGRATION_RESTORING, "restored", "lesser-intel", "aborting"  },
         {MIGRATION_RESTORING, "restored", "haswell",      "committing"},
