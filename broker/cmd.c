@@ -135,12 +135,16 @@ struct listed {
     const char *severity, *code, *effect, *words;
 };
 static const struct listed listed[] = {
-    {"reject", "missing_feature", "sigill",     "a process that uses one of these dies of SIGILL"},
-    {"reject", "missing_feature", "silent",
-     "a process that uses one of these reckons wrong, without a fault"                           },
-    {"reject", "missing_feature", "corruption",
-     "a process that uses one of these loses registers or memory"                                },
-    {"warn",   "hint_missing",    "hint",       "a process is only slower without these"         },
+    {"reject", "missing_feature",  "sigill",     "a process that uses one of these dies of SIGILL"},
+    {"reject", "missing_feature",  "silent",
+     "a process that uses one of these reckons wrong, without a fault"                            },
+    {"reject", "missing_feature",  "corruption",
+     "a process that uses one of these loses registers or memory"                                 },
+    {"warn",   "evidence_awaited", "sigill",
+     "the look at the live workload has to prove that it does not use these"                      },
+    {"warn",   "feature_unused",   "",
+     "the target lacks these; let pass, for the look at the live workload proved them unused"     },
+    {"warn",   "hint_missing",     "hint",       "a process is only slower without these"         },
 };
 
 #define ONE_BY_ONE_MAX 3 /* reasons of one effect that are told singly */
@@ -193,8 +197,8 @@ static void print_listed(json_object *reasons, const struct listed *group)
             json_object_array_add(names, json_object_new_string(feature));
     }
     if (json_array_size(names) > ONE_BY_ONE_MAX) {
-        printf("  %-6s %s (%s): %s:\n        ", group->severity, group->code, group->effect,
-               group->words);
+        printf("  %-6s %s%s%s%s: %s:\n        ", group->severity, group->code,
+               *group->effect ? " (" : "", group->effect, *group->effect ? ")" : "", group->words);
         cmd_print_names("        ", names);
         if (strcmp(group->severity, "reject") == 0)
             print_remedy("choose a target that has them all, or start the workload under a pool's "
@@ -218,6 +222,16 @@ static void print_reasons(json_object *reasons, const char *severity)
             print_listed(reasons, &listed[i]);
 }
 
+void cmd_print_look(json_object *look)
+{
+    char age[32];
+    if (!look)
+        return;
+    cmd_age(json_int(look, "at_ms"), age);
+    printf("  with a look at the live workload on %s, %s (migration %s)\n", json_str(look, "node"),
+           age, json_str(look, "migration"));
+}
+
 void cmd_print_verdict(json_object *verdict)
 {
     json_object *reasons = json_member(verdict, "reasons");
@@ -226,6 +240,7 @@ void cmd_print_verdict(json_object *verdict)
            *to ? to : "(no node)");
     print_reasons(reasons, "reject");
     print_reasons(reasons, "warn");
+    cmd_print_look(json_member(verdict, "evidence"));
 }
 
 int cmd_rejected(struct error *err)

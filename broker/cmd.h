@@ -31,6 +31,8 @@ void cmd_print_line(const char *label, const char *text);
 void cmd_print_names(const char *indent, json_object *names);
 /* A verdict for a person. */
 void cmd_print_verdict(json_object *verdict);
+/* On which look at the live workload that rests, and how old it is; nothing for NULL. */
+void cmd_print_look(json_object *look);
 /* What a command returns whose verdict rejects: -1 with ERROR_REJECTED and nothing to print. */
 int cmd_rejected(struct error *err);
 /* "/v1/nodes/NAME": the path with each %s percent-encoded. The caller owns it. */

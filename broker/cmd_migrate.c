@@ -116,9 +116,22 @@ static int follow(struct client *client, const char *id, json_object **ret_migra
     return client_request(client, "GET", self, NULL, ret_migration, err);
 }
 
-/* How it ended, in a sentence; -1 when the workload is not where it was to go. */
-static int tell_end(json_object *migration, bool is_json, struct error *err)
+static bool is_rejected(json_object *migration)
 {
+    return strcmp(json_str(json_member(migration, "verdict"), "verdict"), "reject") == 0;
+}
+
+/* How it ended, in a sentence; -1 when the workload is not where it was to go. `first` is the
+ * verdict that was printed already. */
+static int tell_end(json_object *migration, json_object *first, bool is_json, struct error *err)
+{
+    json_object *verdict = json_member(migration, "verdict");
+    if (!is_json && !json_object_equal(first, verdict))
+        cmd_print_verdict(verdict);
+    if (is_rejected(migration))
+        return error_set(err, ERROR_REJECTED, "migration %s was rejected on the way: %s",
+                         json_str(migration, "id"),
+                         json_str(json_member(migration, "error"), "message"));
     const char *state = json_str(migration, "state"), *workload = json_str(migration, "workload");
     if (strcmp(state, "done") != 0)
         return error_set(
@@ -139,7 +152,7 @@ static int tell_started(const struct cli_args *args, json_object *reply, bool is
 {
     json_object *migration = json_member(reply, "migration");
     AUTO(client) client = NULL;
-    autojson *ended = NULL;
+    autojson *ended = NULL, *first = json_object_get(json_member(reply, "verdict"));
     bool printed = false;
     if (!is_json) {
         cmd_print_verdict(json_member(reply, "verdict"));
@@ -152,9 +165,10 @@ static int tell_started(const struct cli_args *args, json_object *reply, bool is
         follow(client, json_str(migration, "id"), &ended, err) < 0)
         return -1;
     json_put(reply, "migration", json_object_get(ended));
+    json_put(reply, "verdict", json_object_get(json_member(ended, "verdict")));
     if (cmd_print_json(args, reply, &printed, err) < 0)
         return -1;
-    return tell_end(ended, is_json, err);
+    return tell_end(ended, first, is_json, err);
 }
 
 int cmd_migrate(const struct cli_args *args, struct error *err)
@@ -210,6 +224,8 @@ static void print_one(json_object *m)
     }
     if (json_member(m, "downtime_ms"))
         printf("stood still for %" PRId64 " ms\n", json_int(m, "downtime_ms"));
+    if (json_array_size(json_member(json_member(m, "verdict"), "reasons")))
+        cmd_print_verdict(json_member(m, "verdict"));
     if (error) {
         printf("error on %s: ", json_str(error, "node"));
         cli_print_plain(json_str(error, "message"));

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cmd_workloads.c - `cpubroker workloads` and `cpubroker check`. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +51,72 @@ int cmd_workloads(const struct cli_args *args, struct error *err)
     return 0;
 }
 
+static void print_names(const char *label, json_object *names, const char *if_none)
+{
+    printf("  %-14s", label);
+    if (json_array_size(names) > 0)
+        cmd_print_names("                ", names);
+    else
+        printf(" %s\n", names ? if_none : "not known");
+}
+
+static void print_known(const char *label, json_object *look, const char *member)
+{
+    json_object *value = json_member(look, member);
+    printf("  %-14s %s\n", label,
+           !value                    ? "not known"
+           : json_flag(look, member) ? "in use"
+                                     : "none");
+}
+
+static void print_code(json_object *look)
+{
+    const char *used = json_str(look, "isa_used"), *needed = json_str(look, "isa_needed");
+    printf("  %-14s ", "code");
+    if (*needed)
+        printf("needs %s, ", needed);
+    if (*used) {
+        printf("uses at most %s\n", used);
+        return;
+    }
+    fputs("uses what nobody knows: no mark in ", stdout);
+    cli_print_plain(json_str(look, "unmarked_code"));
+    putchar('\n');
+}
+
+static void print_evidence(json_object *look)
+{
+    char age[32];
+    if (!look) {
+        puts("what a look at it showed: none was taken since it was born; each move takes one");
+        return;
+    }
+    cmd_age(json_int(look, "at_ms"), age);
+    printf("what a look at it showed, %s on %s (migration %s; %s):\n", age, json_str(look, "node"),
+           json_str(look, "migration"),
+           json_flag(look, "counts") ? "verdicts rest on it"
+                                     : "other processes than now run, verdicts do not rest on it");
+    printf("  %-14s %" PRId64 " with %" PRId64 " threads%s\n", "processes",
+           json_int(look, "processes"), json_int(look, "threads"),
+           json_flag(look, "complete") ? "" : ", and not all were seen");
+    print_names("registers", json_member(look, "components"), "none");
+    print_names("active in libc", json_member(look, "features_active"), "nothing");
+    printf("  %-14s %s\n", "AMX", json_str(look, "amx"));
+    print_known("shadow stack", look, "shadow_stack");
+    if (json_member(look, "smallest_altstack_bytes"))
+        printf("  %-14s %" PRId64 " bytes, the smallest\n", "signal stacks",
+               json_int(look, "smallest_altstack_bytes"));
+    print_code(look);
+    json_object *unknown = json_member(look, "unknown");
+    for (size_t i = 0; i < json_array_size(unknown); i++) {
+        printf("  %-14s ", i ? "" : "not seen");
+        cli_print_plain(json_item_str(unknown, i));
+        putchar('\n');
+    }
+    if (json_int(look, "unknown_count") > (int64_t)json_array_size(unknown))
+        printf("  %-14s and more: %" PRId64 " in all\n", "", json_int(look, "unknown_count"));
+}
+
 int cmd_workloads_show(const struct cli_args *args, struct error *err)
 {
     autojson *w = NULL;
@@ -76,6 +143,7 @@ int cmd_workloads_show(const struct cli_args *args, struct error *err)
         printf("  %s %-20s since %-12s report %.12s\n", i ? "moved to" : "born on ",
                json_str(line, "node"), age, json_str(line, "report_sha256"));
     }
+    print_evidence(json_member(w, "evidence"));
     return 0;
 }
 

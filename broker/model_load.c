@@ -362,8 +362,7 @@ static int load_all(struct loading *loading, struct error *err)
         store_members(store, load_member, loading, err) < 0 ||
         store_workloads(store, load_workload, loading, err) < 0 ||
         store_seen(store, load_seen, loading, err) < 0 ||
-        store_tokens(store, load_token, loading, err) < 0 ||
-        model_evidence_load(model, err) < 0 ||
+        store_tokens(store, load_token, loading, err) < 0 || model_evidence_load(model, err) < 0 ||
         store_migrations(store, STORE_MIGRATIONS_UNSETTLED, NULL, MOVES_MAX, load_move, loading,
                          err) < 0)
         return -1;

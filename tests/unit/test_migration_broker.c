@@ -704,9 +704,9 @@ static void other_cpus_are_judged_again(void **state)
         const char *report, *sample, *expected;
     } cases[] = {
         {MIGRATION_PREPARING, "inspected", "lesser-intel", "aborting"  },
-        {MIGRATION_PREPARING, "prepared", "lesser-intel", "aborting"  },
-        {MIGRATION_RESTORING, "restored", "lesser-intel", "aborting"  },
-        {MIGRATION_RESTORING, "restored", "haswell",      "committing"},
+        {MIGRATION_PREPARING, "prepared",  "lesser-intel", "aborting"  },
+        {MIGRATION_RESTORING, "restored",  "lesser-intel", "aborting"  },
+        {MIGRATION_RESTORING, "restored",  "haswell",      "committing"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         void *own = NULL;
