@@ -16,4 +16,5 @@ int cmd_ps(const struct cli_args *args, struct error *err);
 int cmd_run(const struct cli_args *args, struct error *err);
 /* `serve --config FILE`: returns when SIGTERM or SIGINT ended it. */
 int cmd_serve(const struct cli_args *args, struct error *err);
+int cmd_sites(const struct cli_args *args, struct error *err);
 int cmd_stop(const struct cli_args *args, struct error *err);

@@ -20,6 +20,10 @@ static const struct cli_option probe_options[] = {
     OUTPUT, {0},
 };
 static const struct cli_option inspect_options[] = {OUTPUT, {0}};
+static const struct cli_option sites_options[] = {
+    {"cache", 0, "DIR", false, "remember what is found in this folder (default: nothing is)"},
+    OUTPUT, {0},
+};
 static const struct cli_option run_options[] = {
     NAME, POOL,
     {"dir", 0, "DIR", false,
@@ -43,6 +47,7 @@ static const struct cli_command commands[] = {
     {P, "serve", "", "Register with the broker and follow its assignments", 0, 0, serve_options, cmd_serve},
     {P, "probe", "", "Show what the CPUs of this machine are and can do", 0, 0, probe_options, cmd_probe},
     {P, "inspect", "PID", "Show which CPU features a running tree of processes uses", 1, 1, inspect_options, cmd_inspect},
+    {P, "sites", "FILE", "Show the CPUID instructions in a program or library", 1, 1, sites_options, cmd_sites},
     {P, "run", "-- COMMAND [ARGUMENT...]", "Start a command as a workload that can be moved", 1, -1, run_options, cmd_run},
     {P, "ps", "", "List the workloads of this node", 0, 0, ps_options, cmd_ps},
     {P, "stop", "NAME", "End a workload: SIGTERM, then SIGKILL to all of it", 1, 1, stop_options, cmd_stop},
@@ -56,7 +61,8 @@ int main(int argc, char **argv)
     static const struct cli_program program = {
         .name = P,
         .summary = "The agent of a node: reports its CPUs, runs workloads, moves them.",
-        .exit_codes = "0 done, 2 usage, 3 cannot reach the agent, 4 not found, 5 not allowed, "
+        .exit_codes = "0 done, 1 other machine's code, 2 usage, 3 cannot reach the agent, 4 not "
+                      "found, 5 not allowed, "
                       "6 failed",
         .commands = commands,
     };

@@ -15,11 +15,12 @@
 set -euo pipefail
 
 run_packages=(libmicrohttpd12 libjson-c5 libsqlite3-0 libcurl3-gnutls libarchive13 libcpuid16
-    libgnutls30 criu ca-certificates iproute2 util-linux procps)
+    libzydis4.0 libgnutls30 criu ca-certificates iproute2 util-linux procps)
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libjson-c-dev
-    libsqlite3-dev libcurl4-gnutls-dev libgnutls28-dev libarchive-dev libcpuid-dev)
+    libsqlite3-dev libcurl4-gnutls-dev libgnutls28-dev libarchive-dev libcpuid-dev
+    libzydis-dev)
 demo_packages=(curl jq iproute2 util-linux procps debian-archive-keyring)
-test_packages=(libcmocka-dev clang clang-format clang-tidy cppcheck shellcheck codespell mandoc
+test_packages=(libcmocka-dev binutils clang clang-format clang-tidy cppcheck shellcheck codespell mandoc
     gnutls-bin curl jq git sqlite3 python3 python3-yaml python3-jsonschema debian-archive-keyring
     # the tools that tests/integration/mask_formats.sh hands masks to
     cpuid openssl default-jre-headless age libopenblas0-pthread qemu-user libvirt0 libvirt-clients
@@ -64,6 +65,7 @@ release_name() {
     13:libgnutls30) echo libgnutls30t64 ;;
     13:libmicrohttpd12) echo libmicrohttpd12t64 ;;
     13:libcpuid16) echo libcpuid17 ;;
+    13:libzydis4.0) echo libzydis4.1 ;;
     *) echo "$1" ;;
     esac
 }

@@ -134,6 +134,7 @@ lint_rules() {
     code '#include [<"]curl/' "${sources[@]}" | except 'common/client[a-z_]*\.[ch]' | rule "curl belongs to common/client*.c"
     code '#include [<"]gnutls/' "${sources[@]}" | except 'common/(digest|http_tls)\.[ch]' | rule "GnuTLS belongs to common/digest.c and http_tls.c"
     code '#include [<"]libcpuid' "${sources[@]}" | cut -d: -f1 | sort -u | sed 1d | rule "libcpuid has one door"
+    code '#include [<"]Zydis/' "${sources[@]}" | except 'agent/disassembly\.c' | rule "Zydis belongs to agent/disassembly.c"
     code '#include [<"]archive(_entry)?\.h' "${sources[@]}" | cut -d: -f1 | sort -u | except 'tests/unit/[a-z_]*\.c' | grep -v '^agent/archive' | sed 1d | rule "libarchive has one door"
     (cd broker && ls ./*.h) | sed 's|./||' | while IFS= read -r header; do
         [ -e "agent/$header" ] || code "#include \"$header\"" agent/*.[ch] common/*.[ch]

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* elf_functions.h - from where to where the functions of an ELF file reach: by the call frame
+ * information that unwinding uses (.eh_frame, kept even in stripped files), and by symbols. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "elf_image.h"
+
+struct elf_range { /* [start, end) */
+    uint64_t start, end;
+};
+
+/* The range of the frame description entry (FDE) that covers the address. False when none does, or
+ * when the file has no sorted index of them (.eh_frame_hdr; LSB 5.0, 10.6.2). */
+bool elf_frame_find(const struct elf_image *image, uint64_t address, struct elf_range *ret);
+
+/* What symbols tell of one address. */
+struct elf_around {
+    uint64_t address; /* set by the caller; all the rest is a result */
+    /* The function symbol at or before it that begins last, with its size; and among those with
+     * and without one. start == end: none. An end may lie before the address. */
+    struct elf_range function, any_function;
+    struct elf_range object; /* likewise, of data */
+    bool in_data_section;    /* section headers say that no instructions are there */
+    uint64_t next;           /* where the next function or object begins; UINT64_MAX: none */
+};
+
+/* Fills in what .symtab, .dynsym and section headers say of `count` addresses, which are in rising
+ * order. In memory .dynsym alone is there. Damaged tables say nothing. */
+void elf_symbols_around(const struct elf_image *image, struct elf_around *addresses, size_t count);
