@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* api_nodes.c - the fleet: listing, reports, removal. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "api.h"
 #include "cpu_report.h"
+
+#define SLICE      1000 /* nodes listed at a time */
+#define NAME_BYTES 64
 
 int api_name(const struct http_request *req, const char *what, const char **ret, struct error *err)
 {
@@ -32,16 +37,26 @@ static json_object *pools_of(struct model *model, const struct node *node)
     return names;
 }
 
-static int64_t count_workloads(struct model *model, const struct node *node)
+/* A slice of all nodes, by name, with how many workloads live on each. */
+struct slice {
+    size_t first, count;
+    int64_t *workloads; /* owned */
+};
+
+static struct slice make_slice(struct model *model, size_t first, size_t count)
 {
-    int64_t count = 0;
+    struct slice slice = {first, count, xcalloc(count, sizeof(int64_t))};
     struct workload *workload = NULL;
     SORTED_EACH(&model->workloads, workload)
-    count += workload->state != LIFE_EXITED && strcmp(workload->node, node->name) == 0;
-    return count;
+    {
+        size_t at = sorted_behind(&model->nodes, workload->node);
+        if (workload->state != LIFE_EXITED && at > first && at <= first + count)
+            slice.workloads[at - 1 - first]++;
+    }
+    return slice;
 }
 
-static json_object *node_json(struct model *model, const struct node *node)
+static json_object *node_json(struct model *model, const struct node *node, int64_t workloads)
 {
     const struct cpu_profile *cpu = node->profile ? node->profile->cpu : NULL;
     json_object *o = json_object_new_object();
@@ -67,26 +82,49 @@ static json_object *node_json(struct model *model, const struct node *node)
     json_put(o, "engines", engines);
     json_put(o, "pools", pools_of(model, node));
     json_put_str(o, "report_sha256", node->profile ? node->profile->sha256 : NULL);
-    json_put_int(o, "workloads", count_workloads(model, node));
+    json_put_int(o, "workloads", workloads);
     json_put(o, "free_bytes",
              node->seen_monotonic_ms >= 0 ? json_object_new_int64((int64_t)node->free_bytes)
                                           : NULL);
     return o;
 }
 
+/* Writes the nodes behind *after, some at a time, so that nobody waits long for the lock. Whether
+ * there are more; *after is the last one then. */
+static bool write_slice(struct model *model, char after[NAME_BYTES], FILE *out)
+{
+    model_read_lock(model);
+    size_t first = *after ? sorted_behind(&model->nodes, after) : 0;
+    size_t rest = model->nodes.count - first;
+    struct slice slice = make_slice(model, first, rest < SLICE ? rest : SLICE);
+    for (size_t i = 0; i < slice.count; i++) {
+        const struct node *node = model->nodes.items[first + i];
+        autojson *json = node_json(model, node, slice.workloads[i]);
+        autofree char *text = json_text(json);
+        fprintf(out, "%s%s", *after ? "," : "", text);
+        snprintf(after, NAME_BYTES, "%s", node->name);
+    }
+    model_unlock(model);
+    free(slice.workloads);
+    return rest > SLICE;
+}
+
 int api_nodes_list(struct http_request *req, struct http_reply *reply, struct error *err)
 {
-    (void)err;
-    struct model *model = api_broker(req)->model;
-    json_object *list = json_object_new_array();
-    struct node *node = NULL;
-    model_read_lock(model);
-    SORTED_EACH(&model->nodes, node)
-    json_object_array_add(list, node_json(model, node));
-    model_unlock(model);
-    json_object *o = json_object_new_object();
-    json_put(o, "nodes", list);
-    http_reply_json(reply, 200, o);
+    char *text = NULL, after[NAME_BYTES] = "";
+    size_t length = 0;
+    FILE *out = open_memstream(&text, &length);
+    if (!out)
+        return error_errno(err, ERROR_INTERNAL, "cannot make the list");
+    fputs("{\"nodes\":[", out);
+    while (write_slice(api_broker(req)->model, after, out))
+        ;
+    fputs("]}", out);
+    if (fclose(out) != 0) {
+        free(text);
+        return error_errno(err, ERROR_INTERNAL, "cannot make the list");
+    }
+    http_reply_text(reply, 200, "application/json", text);
     return 0;
 }
 
@@ -100,7 +138,9 @@ static json_object *one_node(struct model *model, const char *name, char sha256[
     const struct node *node = model_node(model, name, err);
     *sha256 = '\0';
     if (node) {
-        o = node_json(model, node);
+        struct slice slice = make_slice(model, sorted_behind(&model->nodes, name) - 1, 1);
+        o = node_json(model, node, slice.workloads[0]);
+        free(slice.workloads);
         autojson *shown = node->profile ? mask_profile_to_json(node->profile->cpu) : NULL;
         json_put(o, "features",
                  shown ? cpu_profile_feature_names(node->profile->cpu) : json_object_new_array());

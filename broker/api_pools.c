@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* api_pools.c - pools, their members and their masks. */
-#include <string.h>
-
+/* api_pools.c - pools and their members. */
 #include "api.h"
-#include "format.h"
 
-static json_object *member_names(const struct pool *pool, bool without_report)
+static json_object *member_names(const struct pool *pool)
 {
     json_object *names = json_object_new_array();
     struct node *node = NULL;
     SORTED_EACH(&pool->members, node)
-    if (!without_report || !node->profile)
-        json_object_array_add(names, json_object_new_string(node->name));
+    json_object_array_add(names, json_object_new_string(node->name));
     return names;
 }
 
@@ -20,7 +16,8 @@ static json_object *pool_json(const struct pool *pool)
     json_object *o = json_object_new_object();
     json_put_str(o, "name", pool->name);
     json_put_int(o, "epoch", pool->epoch);
-    json_put(o, "members", member_names(pool, false));
+    json_put_int(o, "member_count", (int64_t)pool->members.count);
+    json_put(o, "members", member_names(pool));
     json_put(o, "policy", pool_policy_json(&pool->policy));
     json_put_str(o, "level", pool->profile ? cpu_profile_level(pool->profile) : NULL);
     json_put_int(o, "created_at_ms", pool->created_at_ms);
@@ -102,90 +99,48 @@ int api_pool_delete(struct http_request *req, struct http_reply *reply, struct e
     return 0;
 }
 
-int api_pool_join(struct http_request *req, struct http_reply *reply, struct error *err)
+/* What became of the one node: a pool's members may be many. */
+static int reply_membership(struct model *model, const char *pool_name, const char *node,
+                            struct http_reply *reply, struct error *err)
 {
-    struct model *model = api_broker(req)->model;
-    const char *pool = NULL, *node = NULL;
-    if (api_name(req, "pool", &pool, err) < 0 || api_name(req, "node", &node, err) < 0 ||
-        model_pool_join(model, pool, node, err) < 0)
-        return -1;
-    return reply_pool(model, pool, 200, reply, err);
-}
-
-int api_pool_leave(struct http_request *req, struct http_reply *reply, struct error *err)
-{
-    struct model *model = api_broker(req)->model;
-    const char *pool = NULL, *node = NULL;
-    if (api_name(req, "pool", &pool, err) < 0 || api_name(req, "node", &node, err) < 0 ||
-        model_pool_leave(model, pool, node, err) < 0)
-        return -1;
-    return reply_pool(model, pool, 200, reply, err);
-}
-
-static json_object *lost_features(const struct pool *pool)
-{
-    json_object *lost = json_object_new_object();
-    struct node *node = NULL;
-    SORTED_EACH(&pool->members, node)
-    if (node->profile)
-        json_put(lost, node->name, mask_lost(pool->profile, node->profile->cpu));
-    return lost;
-}
-
-static json_object *masks_json(const struct pool *pool)
-{
-    static const char *const parts[] = {"registers", "features", "xsave", "level"};
-    autojson *mask = pool->profile ? mask_profile_to_json(pool->profile) : NULL;
-    json_object *o = json_object_new_object();
-    json_put_str(o, "pool", pool->name);
-    json_put_int(o, "epoch", pool->epoch);
-    json_put(o, "members", member_names(pool, false));
-    /* These do not count in the mask yet. */
-    json_put(o, "unreported", member_names(pool, true));
-    for (size_t i = 0; i < ARRAY_LEN(parts); i++)
-        json_put(o, parts[i], json_object_get(json_member(mask, parts[i])));
-    if (!mask) {
-        json_put(o, "registers", json_object_new_array());
-        json_put(o, "features", json_object_new_array());
+    json_object *o = NULL;
+    model_read_lock(model);
+    const struct pool *pool = model_pool(model, pool_name, err);
+    if (pool) {
+        o = json_object_new_object();
+        json_put_str(o, "pool", pool->name);
+        json_put_str(o, "node", node);
+        json_put_bool(o, "member", sorted_find(&pool->members, node) != NULL);
+        json_put_int(o, "epoch", pool->epoch);
+        json_put_str(o, "level", pool->profile ? cpu_profile_level(pool->profile) : NULL);
+        json_put_int(o, "member_count", (int64_t)pool->members.count);
     }
-    json_put(o, "lost", lost_features(pool));
-    return o;
-}
-
-/* The mask as a tool reads it. */
-static int reply_format(struct http_request *req, const char *name, const char *format_text,
-                        struct http_reply *reply, struct error *err)
-{
-    struct model *model = api_broker(req)->model;
-    enum format format = FORMAT_ENV;
-    if (format_from_name(format_text, &format, err) < 0)
-        return -1;
-    model_read_lock(model);
-    const struct pool *pool = model_pool(model, name, err);
-    AUTO(cpu_profile) mask = pool && pool->profile ? cpu_profile_ref(pool->profile) : NULL;
-    model_unlock(model);
-    char *text = pool ? format_write(format, mask, err) : NULL;
-    if (!text)
-        return -1;
-    http_reply_text(reply, 200, format_media_type(format), text);
-    return 0;
-}
-
-int api_pool_masks(struct http_request *req, struct http_reply *reply, struct error *err)
-{
-    struct model *model = api_broker(req)->model;
-    const char *name = NULL;
-    const char *format = http_request_query(req, "format");
-    if (api_name(req, "pool", &name, err) < 0)
-        return -1;
-    if (format && strcmp(format, "json") != 0)
-        return reply_format(req, name, format, reply, err);
-    model_read_lock(model);
-    const struct pool *pool = model_pool(model, name, err);
-    json_object *o = pool ? masks_json(pool) : NULL;
     model_unlock(model);
     if (!o)
         return -1;
     http_reply_json(reply, 200, o);
     return 0;
+}
+
+static int change_membership(struct http_request *req, struct http_reply *reply,
+                             int (*change)(struct model *model, const char *pool, const char *node,
+                                           struct error *err),
+                             struct error *err)
+{
+    struct model *model = api_broker(req)->model;
+    const char *pool = NULL, *node = NULL;
+    if (api_name(req, "pool", &pool, err) < 0 || api_name(req, "node", &node, err) < 0 ||
+        change(model, pool, node, err) < 0)
+        return -1;
+    return reply_membership(model, pool, node, reply, err);
+}
+
+int api_pool_join(struct http_request *req, struct http_reply *reply, struct error *err)
+{
+    return change_membership(req, reply, model_pool_join, err);
+}
+
+int api_pool_leave(struct http_request *req, struct http_reply *reply, struct error *err)
+{
+    return change_membership(req, reply, model_pool_leave, err);
 }

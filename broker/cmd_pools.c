@@ -23,7 +23,7 @@ int cmd_pools(const struct cli_args *args, struct error *err)
         json_object *pool = json_array_item(pools, i);
         table_cell(table, json_str(pool, "name"));
         table_cell_int(table, json_int(pool, "epoch"));
-        table_cell_int(table, (long long)json_array_size(json_member(pool, "members")));
+        table_cell_int(table, (long long)json_int(pool, "member_count"));
         table_cell(table, json_str(pool, "level"));
         json_object *policy = json_member(pool, "policy");
         table_cell(table, json_flag(policy, "mix_vendors") ? "allowed" : "no");
@@ -112,6 +112,10 @@ static void print_mask(json_object *masks)
            (long long)json_int(masks, "epoch"),
            *json_str(masks, "level") ? json_str(masks, "level") : "no mask yet");
     cmd_print_names("        ", members);
+    long long more =
+        (long long)json_int(masks, "member_count") - (long long)json_array_size(members);
+    if (more > 0)
+        printf("and %lld more, of %lld\n", more, (long long)json_int(masks, "member_count"));
     if (json_array_size(json_member(masks, "unreported")) > 0) {
         fputs("without a report, not counted:", stdout);
         cmd_print_names(" ", json_member(masks, "unreported"));

@@ -27,5 +27,8 @@ struct cpu_profile *mask_profile(const struct mask *mask);
 json_object *mask_profile_to_json(const struct cpu_profile *profile);
 /* SHA-256 (hex) of what a mask means, to tell epochs apart. */
 void mask_profile_digest(const struct cpu_profile *profile, char hex[65]);
+/* Whether `member` has a feature of those that processes use, and `pool` lacks it. */
+bool mask_loses(const struct cpu_profile *pool, const struct cpu_profile *member,
+                enum cpu_feature_id feature);
 /* Names of the features that `member` has and `pool` lacks; the caller owns the array. */
 json_object *mask_lost(const struct cpu_profile *pool, const struct cpu_profile *member);

@@ -111,15 +111,20 @@ void mask_profile_digest(const struct cpu_profile *profile, char hex[65])
     sha256_hex(text, strlen(text), hex);
 }
 
+bool mask_loses(const struct cpu_profile *pool, const struct cpu_profile *member,
+                enum cpu_feature_id feature)
+{
+    const struct cpu_feature *f = &cpu_features[feature];
+    bool maskable =
+        f->kind == CPU_KIND_ISA || f->kind == CPU_KIND_STATE || f->kind == CPU_KIND_HINT;
+    return maskable && cpu_profile_has_bit(member, f) && !cpu_profile_has_bit(pool, f);
+}
+
 json_object *mask_lost(const struct cpu_profile *pool, const struct cpu_profile *member)
 {
     json_object *names = json_object_new_array();
-    for (size_t i = 0; i < CPU_FEATURE_COUNT; i++) {
-        const struct cpu_feature *f = &cpu_features[i];
-        bool maskable =
-            f->kind == CPU_KIND_ISA || f->kind == CPU_KIND_STATE || f->kind == CPU_KIND_HINT;
-        if (maskable && cpu_profile_has_bit(member, f) && !cpu_profile_has_bit(pool, f))
-            json_object_array_add(names, json_object_new_string(f->name));
-    }
+    for (size_t i = 0; i < CPU_FEATURE_COUNT; i++)
+        if (mask_loses(pool, member, (enum cpu_feature_id)i))
+            json_object_array_add(names, json_object_new_string(cpu_features[i].name));
     return names;
 }

@@ -88,6 +88,8 @@ void pool_free(struct pool *pool)
     free(pool->name);
     cpu_profile_free(pool->profile);
     mask_free(pool->mask);
+    free(pool->kinds);
+    free(pool->masks_text);
     sorted_done(&pool->members);
     free(pool);
 }
@@ -140,6 +142,7 @@ int model_new(struct store *store, const struct clock *clock, uint64_t silent_af
     model->clock = clock;
     model->silent_after_ms = silent_after_ms;
     pthread_mutex_init(&model->writer, NULL);
+    pthread_mutex_init(&model->texting, NULL);
     pthread_rwlockattr_t attributes;
     pthread_rwlockattr_init(&attributes);
     /* Else a stream of checks could keep heartbeats out for ever. */
@@ -182,6 +185,7 @@ void model_free(struct model *model)
     free_all(&model->nodes, node_item_free);
     model_records_free(model);
     pthread_rwlock_destroy(&model->lock);
+    pthread_mutex_destroy(&model->texting);
     pthread_mutex_destroy(&model->writer);
     free(model);
 }

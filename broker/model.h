@@ -105,6 +105,11 @@ struct node {
     uint64_t generation; /* of its assignments */
 };
 
+struct pool_kind {           /* members with equal CPUs */
+    struct cpu_profile *cpu; /* a record's */
+    size_t count;
+};
+
 struct pool {
     char *name;
     struct pool_policy policy;
@@ -114,7 +119,11 @@ struct pool {
     struct mask *mask;           /* owned; guarded by the writer's mutex, not by the lock */
     struct cpu_profile *profile; /* owned; the mask's, NULL when no member has a report */
     struct sorted members;       /* struct node, not owned */
-    uint64_t revision;           /* changes with the members and what they report */
+    struct pool_kind *kinds;     /* owned; of the members that have reported */
+    size_t kind_count;
+    uint64_t revision;       /* changes with the members and what they report */
+    char *masks_text;        /* owned; guarded by the model's `texting`: its masks as last told */
+    uint64_t masks_revision; /* of that text */
 };
 
 struct seen {
@@ -180,6 +189,7 @@ struct model {
     pthread_mutex_t writer;           /* guards what follows */
     struct sorted cpus, joins, texts; /* of cpu_record, cpu_join, shared_text */
     uint64_t revisions;               /* the last that any pool was given */
+    pthread_mutex_t texting;          /* taken last: guards the pools' masks_text */
     pthread_rwlock_t lock;            /* guards what follows */
     struct sorted nodes, pools, workloads, tokens, moves, profiles;
     uint64_t generation; /* changes with anything that a verdict reads, liveness

@@ -29,17 +29,44 @@ void mask_change_make(struct mask_change *change, struct pool *pool, struct cpu_
     change->epoch = pool->epoch + (strcmp(change->digest, pool->digest) != 0);
 }
 
-static json_object *member_names(const struct pool *pool, const struct node *joins,
-                                 const struct node *leaves)
+static size_t name_bytes(const struct pool *pool, const struct node *joins)
 {
-    json_object *names = json_object_new_array();
+    size_t bytes = joins ? strlen(joins->name) : 0;
     struct node *node = NULL;
     SORTED_EACH(&pool->members, node)
-    if (node != leaves)
-        json_object_array_add(names, json_object_new_string(node->name));
-    if (joins)
-        json_object_array_add(names, json_object_new_string(joins->name));
-    return names;
+    bytes += strlen(node->name);
+    return bytes;
+}
+
+static char *put_name(char *end, const char *name)
+{
+    *end++ = '"';
+    while (*name)
+        *end++ = *name++;
+    *end++ = '"';
+    *end++ = ',';
+    return end;
+}
+
+/* A JSON array of the members' names, by name: written by hand, since they may be many. A name
+ * needs no escapes. The caller owns it. */
+static char *member_names(const struct pool *pool, const struct node *joins,
+                          const struct node *leaves)
+{
+    char *text = xmalloc((pool->members.count + 1) * sizeof("\"\",") + name_bytes(pool, joins) + 3);
+    char *end = text;
+    *end++ = '[';
+    for (size_t i = 0, behind = joins ? sorted_behind(&pool->members, joins->name) : SIZE_MAX;
+         i <= pool->members.count; i++) {
+        if (i == behind)
+            end = put_name(end, joins->name);
+        if (i < pool->members.count && pool->members.items[i] != leaves)
+            end = put_name(end, ((const struct node *)pool->members.items[i])->name);
+    }
+    if (end[-1] == ',')
+        end--;
+    memcpy(end, "]", 2);
+    return text;
 }
 
 int mask_change_store(struct model *model, const struct mask_change *change,
@@ -47,16 +74,15 @@ int mask_change_store(struct model *model, const struct mask_change *change,
 {
     if (change->epoch == change->pool->epoch)
         return 0;
-    autojson *members = member_names(change->pool, joins, leaves);
+    autofree char *members = member_names(change->pool, joins, leaves);
     autojson *mask = change->profile ? mask_profile_to_json(change->profile) : NULL;
-    autofree char *members_text = json_text(members);
     autofree char *mask_text = mask ? json_text(mask) : NULL;
     const struct store_epoch row = {
         .pool = change->pool->name,
         .epoch = change->epoch,
         .digest = change->digest,
         .mask = mask_text,
-        .members = members_text,
+        .members = members,
         .created_at_ms = clock_unix_ms(model->clock),
     };
     return store_epoch_add(model->store, &row, err);
@@ -67,10 +93,29 @@ void pool_touch(struct model *model, struct pool *pool)
     pool->revision = ++model->revisions;
 }
 
+void pool_count_kind(struct pool *pool, struct cpu_profile *cpu, int step)
+{
+    size_t at = 0;
+    if (!cpu)
+        return;
+    while (at < pool->kind_count && pool->kinds[at].cpu != cpu)
+        at++;
+    if (at == pool->kind_count) {
+        assert(step > 0);
+        pool->kinds = xrealloc(pool->kinds, (at + 1) * sizeof(*pool->kinds));
+        pool->kinds[pool->kind_count++] = (struct pool_kind){cpu, 0};
+    }
+    pool->kinds[at].count += (size_t)step;
+    if (pool->kinds[at].count == 0)
+        pool->kinds[at] = pool->kinds[--pool->kind_count];
+}
+
 void mask_change_apply(struct model *model, struct mask_change *change)
 {
     struct pool *pool = change->pool;
     pool_touch(model, pool);
+    pool_count_kind(pool, change->removed, -1);
+    pool_count_kind(pool, change->added, 1);
     if (change->epoch != pool->epoch)
         log_info("the pool's mask changed", LOG_STR("pool", pool->name),
                  LOG_INT("epoch", change->epoch), LOG_STR("digest", change->digest));

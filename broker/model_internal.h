@@ -96,3 +96,5 @@ void node_take_report(struct node *node, const struct profile *profile);
 /* The pool is another than before to those who ask for its masks; the lock is held for writing, or
  * nobody else knows the pool. */
 void pool_touch(struct model *model, struct pool *pool);
+/* One member with this CPU more, or less; `cpu` may be NULL. */
+void pool_count_kind(struct pool *pool, struct cpu_profile *cpu, int step);

@@ -77,7 +77,7 @@ static const struct profile *load_profile(struct loading *loading, const char *s
     }
     if (loading->fresh_count == loading->fresh_room) {
         loading->fresh_room = loading->fresh_room ? 2 * loading->fresh_room : 64;
-        loading->fresh = xrealloc(loading->fresh, loading->fresh_room * sizeof(*loading->fresh));
+        loading->fresh = xrealloc(loading->fresh, loading->fresh_room * sizeof(struct profile *));
     }
     loading->fresh[loading->fresh_count++] = profile;
     return profile;
@@ -138,8 +138,10 @@ static int load_member(void *ctx, const char *pool_name, const char *node_name, 
         return error_set(err, ERROR_INTERNAL, "database: member '%s' of pool '%s' is not there",
                          node_name, pool_name);
     sorted_add(&pool->members, node);
-    if (node->profile)
-        mask_add(pool->mask, node->profile->cpu);
+    if (!node->profile)
+        return 0;
+    mask_add(pool->mask, node->profile->cpu);
+    pool_count_kind(pool, node->profile->cpu, 1);
     return 0;
 }
 

@@ -40,6 +40,13 @@ void *sorted_find(const struct sorted *set, const char *name)
     return found ? set->items[at] : NULL;
 }
 
+size_t sorted_behind(const struct sorted *set, const char *name)
+{
+    bool found = false;
+    size_t at = place(set, name, &found);
+    return found ? at + 1 : at;
+}
+
 void sorted_add(struct sorted *set, void *item)
 {
     bool found = false;

@@ -15,6 +15,8 @@ struct sorted {
 };
 
 void *sorted_find(const struct sorted *set, const char *name); /* NULL when absent */
+/* The index of the first one behind `name`, which need not be there; `count` for none. */
+size_t sorted_behind(const struct sorted *set, const char *name);
 /* The name must be new. */
 void sorted_add(struct sorted *set, void *item);
 /* The item must be in it. */

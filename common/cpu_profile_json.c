@@ -6,6 +6,8 @@
 #include "cpu_profile_data.h"
 #include "digest.h"
 
+#define UNKNOWNS_MAX 4096UL /* four registers of each leaf that a report may have */
+
 static const char what[] = "profile";
 
 static json_object *place_json(uint32_t leaf, uint32_t subleaf, unsigned reg, uint32_t bits)
@@ -147,7 +149,7 @@ static int read_words(json_object *o, struct cpu_profile *p, struct error *err)
 static int read_unknowns(json_object *o, struct cpu_profile *p, struct error *err)
 {
     json_object *list = NULL;
-    if (json_get_array(what, o, "unknown", CPU_REPORT_LEAVES_MAX * 4, &list, err) < 0)
+    if (json_get_array(what, o, "unknown", UNKNOWNS_MAX, &list, err) < 0)
         return -1;
     size_t count = json_array_size(list);
     p->unknowns = count ? xcalloc(count, sizeof(*p->unknowns)) : NULL;

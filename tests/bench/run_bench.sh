@@ -2,27 +2,32 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measures what the project promises; prints a table. Not a test: nothing fails here.
 #
-#   tests/bench/run_bench.sh [requests|downtime|memory]...     default: all three
+#   tests/bench/run_bench.sh [requests|downtime|memory|fleet]...     default: all
 #
 #   requests   POST /v1/check against a bare libmicrohttpd server that answers a constant of the same
 #              length: wrk, keep-alive, 2 threads, pairs in turn            promised: >= 0.6 of it
 #   downtime   how long a 512 MiB process stands still in a stop-and-copy move between two nodes,
 #              against raw criu dump + criu restore on the same disk        promised: <= 1.5 of it
 #   memory     Pss of an agent and of the broker with 100 nodes             promised: < 10, < 16 MB
+#   fleet      a broker with 100,000 nodes in one pool: its start, one node's leave and join, the
+#              pool's masks, memory                 promised: < 5 s, < 1 ms, < 1 ms, < 2 KiB a node
 set -euo pipefail
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$(readlink -f "$0")")/../lib/functions.sh"
-requires root namespaces criu curl jq wrk
+requires curl jq wrk
+[ $# -gt 0 ] || set -- requests downtime memory fleet
+[ "$*" = fleet ] || requires root namespaces criu
 pairs=${CPUBROKER_BENCH_PAIRS:-5}
 seconds=${CPUBROKER_BENCH_SECONDS:-4}
 mib=${CPUBROKER_BENCH_MIB:-512}
+nodes=${CPUBROKER_BENCH_NODES:-100000}
 rows=()
 raw_pid='' raw_log=''
 row() { rows+=("$(printf '%-42s %14s %14s %8s  %s' "$@")"); }
 
 SITE_BUILD=$SOURCE_DIR/build/release
 { cmake -S "$SOURCE_DIR" -B "$SITE_BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release &&
-    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd; } \
+    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd fill_fleet; } \
     >"$TEST_DIR/build.log" 2>&1 || fail "the build failed: $(tail -n 5 "$TEST_DIR/build.log")"
 CHAIN=$SITE_BUILD/deploy/chain
 
@@ -156,12 +161,97 @@ bench_memory() {
     row "Pss of the broker with 100 nodes, MB" "$(ratio "$broker" 1000)" "" "" "< 16"
 }
 
-[ $# -gt 0 ] || set -- requests downtime memory
-fleet_up
-import_nodes 98 # and two agents
+# fleet_broker_start FOLDER: how many ms until it listens.
+fleet_broker_start() {
+    local began ended
+    [ -d "$1" ] || mkdir -m 700 "$1"
+    printf '%s\n' 'listen = 127.0.0.1:0' "state_dir = $1" >"$1.conf"
+    : >"$1.log"
+    began=$(date +%s%N)
+    "$SITE_BUILD/broker/cpubroker" serve --config "$1.conf" >"$1.log" 2>&1 &
+    echo $! >"$1.pid"
+    disown # that it is killed is nothing to be told of
+    eventually 60 grep -q 'cpubroker: listening' "$1.log"
+    ended=$(date +%s%N)
+    sed -n 's/.* msg="cpubroker: listening" .*address="\{0,1\}\([0-9.:]*\).*/\1/p' "$1.log" >"$1.address"
+    echo $(((ended - began) / 1000000))
+}
+fleet_broker_kill() {
+    [ -e "$1.pid" ] || return 0
+    kill -KILL "$(cat "$1.pid")"
+    rm "$1.pid"
+}
+rss_kib() { awk '/^VmRSS:/ { print $2 }' "/proc/$(cat "$1.pid")/status"; }
+# fleet_get FOLDER PATH: the reply.
+fleet_get() { curl -s -H "Authorization: Bearer $(cat "$1/operator.token")" "http://$(cat "$1.address")$2"; }
+# fleet_load FOLDER masks|members: "median_us p99_us errors bytes"
+fleet_load() {
+    CPUBROKER_BENCH_TOKEN=$(cat "$1/operator.token") CPUBROKER_BENCH_ASK=$2 CPUBROKER_BENCH_NODES=$nodes \
+        wrk -t 1 -c 1 -d "${seconds}s" -s "$SOURCE_DIR/tests/bench/fleet.lua" "http://$(cat "$1.address")" |
+        sed -n 's/^RESULT //p'
+}
+
+# The median us of a leave or join of a node that lacks what all others have.
+fleet_odd() {
+    local n member auth
+    auth="Authorization: Bearer $(cat "$1/operator.token")"
+    jq -c '.node = "odd" | .cpus[].leaves |= map(if .leaf == "0x00000001" then .edx = "0x00000000" else . end)' \
+        "$SOURCE_DIR/schema/examples/report-lesser-intel.json" |
+        curl -s -o /dev/null -X PUT -H "$auth" --data-binary @- "http://$(cat "$1.address")/v1/nodes/odd/report"
+    for ((n = 0; n < 20; n++)); do
+        for member in PUT DELETE; do
+            curl -s -o "$1.reply" -w '%{http_code} %{time_total}\n' -X "$member" -H "$auth" \
+                "http://$(cat "$1.address")/v1/pools/default/nodes/odd"
+        done
+    done | awk '$1 == 200 { printf "%d\n", $2 * 1e6 }' | median
+}
+
+bench_fleet() {
+    local all=$TEST_DIR/all none=$TEST_DIR/none start again cold='' empty full median p99 errors bytes epoch
+    mkdir -m 700 "$all"
+    "$SITE_BUILD/tests/bench/fill_fleet" "$all/broker.db" "$nodes"
+    cleanup fleet_broker_kill "$all"
+    cleanup fleet_broker_kill "$none"
+    fleet_broker_start "$none" >/dev/null
+    empty=$(rss_kib "$none")
+    start=$(fleet_broker_start "$all")
+    full=$(rss_kib "$all")
+    row "start with $nodes nodes, ms" "$start" "" "" "< 5000"
+    row "resident, bytes a node" "$(awk "BEGIN { printf \"%.0f\", ($full - $empty) * 1024 / $nodes }")" "" "" "< 2048"
+    read -r median p99 errors bytes < <(fleet_load "$all" masks)
+    row "GET masks, us: median, p99" "$median" "$p99" "" "< 1000 ($errors errors, $bytes bytes)"
+    read -r median p99 errors bytes < <(fleet_load "$all" members)
+    row "leave and join, us each: median, p99" "$median" "$p99" "" "< 1000 ($errors errors)"
+    epoch=$(fleet_get "$all" /v1/pools/default | jq .epoch)
+    median=$(fleet_odd "$all")
+    if [ "$(fleet_get "$all" /v1/pools/default | jq .epoch)" = $((epoch + 40)) ]; then
+        row "leave and join that change the mask, us" "$median" "" "" "(median of 40)"
+    else
+        echo "  the mask is empty already, and no join can change it; CPUBROKER_FLEET= takes samples instead"
+    fi
+    row "resident after that, bytes a node" \
+        "$(awk "BEGIN { printf \"%.0f\", ($(rss_kib "$all") - $empty) * 1024 / $nodes }")" "" "" "< 2048"
+    fleet_get "$all" /v1/pools/default/masks >"$TEST_DIR/before"
+    fleet_broker_kill "$all"
+    again=$(fleet_broker_start "$all")
+    row "start after a kill, ms" "$again" "" "" "< 5000"
+    # What was kept up to date is what is reckoned anew.
+    fleet_get "$all" /v1/pools/default/masks >"$TEST_DIR/after"
+    cmp -s <(jq -S . "$TEST_DIR/before") <(jq -S . "$TEST_DIR/after") || fail "the masks are others after a restart"
+    fleet_broker_kill "$all"
+    if sync && echo 3 2>/dev/null >/proc/sys/vm/drop_caches; then
+        cold=$(fleet_broker_start "$all")
+        row "start with nothing cached, ms" "$cold" "" "" "< 5000"
+    fi
+}
+
+if [ "$*" != fleet ]; then
+    fleet_up
+    import_nodes 98 # and two agents
+fi
 for what in "$@"; do
     case $what in
-    requests | downtime | memory) step "$what"; "bench_$what" ;;
+    requests | downtime | memory | fleet) step "$what"; "bench_$what" ;;
     *) fail "unknown bench '$what'" ;;
     esac
 done

@@ -118,6 +118,15 @@ call "$OPERATOR" GET /v1/nodes/node-a 200
 call "$OPERATOR" GET /v1/nodes/lesser 200
 call "$OPERATOR" GET /v1/nodes/nobody 404
 call "$OPERATOR" GET /v1/pools/default/masks 200
+count=$(member .member_count)
+first=$(member '.members[0]')
+same "all members fit a page" null "$(member .next)"
+call "$OPERATOR" GET '/v1/pools/default/masks?limit=1' 200
+same "the first page" "$first" "$(member '.members | join(" ")')"
+[ "$count" -lt 2 ] || same "where to go on" "$first" "$(member .next)"
+call "$OPERATOR" GET "/v1/pools/default/masks?after=$first" 200
+same "the rest" $((count - 1)) "$(member '.members | length')"
+call "$OPERATOR" GET '/v1/pools/default/masks?limit=10001' 400
 call "$OPERATOR" GET '/v1/pools/default/masks?format=nothing' 400
 call "$OPERATOR" GET '/v1/pools/default/advice?max_pools=2' 200
 same "what costs the pool most" lesser "$(member '.costs[0].node')"
