@@ -270,28 +270,44 @@ static bool use_at(const struct mask_flow *flow, size_t at, struct instruction *
                                                      flow->start + at, ret, ret_use);
 }
 
-/* Whether eax is set shortly before, and shortly behind a result is read or ebx restored (some run
- * CPUID only to put instructions in order), with nothing odd between. */
-static bool looks_used(const struct mask_flow *flow, size_t start)
+static bool goes_on(const struct instruction *in)
+{
+    return in->flow != INSTRUCTION_STOP && in->flow != INSTRUCTION_JUMP &&
+           in->flow != INSTRUCTION_JUMP_COMPUTED;
+}
+
+/* Whether eax is set shortly before, in a path that goes on up to here. */
+static bool has_leaf(const struct mask_flow *flow, size_t start)
 {
     struct instruction in;
-    struct instruction_use use = {0};
+    struct instruction_use use;
     size_t at = start;
-    for (unsigned i = 0; i < USE_BEFORE && !(use.writes & REGISTER_EAX); i++) {
+    for (unsigned i = 0; i < USE_BEFORE; i++) {
         size_t before = mask_flow_previous(flow, at);
-        if (before == at || !use_at(flow, before, &in, &use) || use.is_unusual ||
+        if (before == at || !use_at(flow, before, &in, &use) || use.is_unusual || !goes_on(&in) ||
             use.addresses & REGISTER_EAX)
             return false;
+        if (use.writes & REGISTER_EAX)
+            return true;
         at = before;
     }
-    if (!(use.writes & REGISTER_EAX) || !use_at(flow, start, &in, &use))
-        return false;
-    at = start + in.length;
+    return false;
+}
+
+/* Whether shortly behind a result is read or ebx restored: some run CPUID only to put instructions
+ * in order. */
+static bool has_use(const struct mask_flow *flow, size_t behind)
+{
+    struct instruction in;
+    struct instruction_use use;
+    size_t at = behind;
     for (unsigned i = 0; i < USE_BEHIND; i++) {
         if (!use_at(flow, at, &in, &use) || use.is_unusual)
             return false;
         if (use.reads & REGISTERS_OF_CPUID || use.writes & REGISTER_EBX)
             return true;
+        if (!goes_on(&in))
+            return false;
         at += in.length;
     }
     return false;
@@ -340,5 +356,5 @@ enum mask_judgement mask_flow_judge(const struct mask_flow *flow, size_t at, siz
         return MASK_IS_NOT_REACHED;
     if (linear == READ_OTHER)
         return MASK_IS_INSIDE;
-    return looks_used(flow, start) ? MASK_IS_CPUID : MASK_IS_NOT_REACHED;
+    return has_leaf(flow, start) && has_use(flow, at + 2) ? MASK_IS_CPUID : MASK_IS_NOT_REACHED;
 }
