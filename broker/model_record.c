@@ -17,7 +17,7 @@ const char *model_rules(void)
 const struct cpu_record *model_cpu_record(struct model *model, struct cpu_profile *cpu)
 {
     char sha256[65];
-    autofree char *text = cpu_profile_record(cpu, sha256);
+    free(cpu_profile_record(cpu, sha256));
     struct cpu_record *record = sorted_find(&model->cpus, sha256);
     if (record)
         return record;
