@@ -232,11 +232,12 @@ static void the_smallest_stack_is_named(void **state)
     c.evidence.tasks[0].threads[0].altstack_bytes = 3000;
     c.evidence.tasks[0].threads[1] =
         (struct cpu_evidence_thread){.tid = 9, .state_known = true, .altstack_bytes = 2048};
+    c.evidence.tasks[0].threads[0].alike = 5; /* each of which is one more */
     judge(&c);
     assert_reason(
         &c, VERDICT_ALTERNATE_STACK, VERDICT_REJECT,
         "a signal needs 3632 bytes of stack on node-c, and the alternate signal stacks of "
-        "2 threads are smaller, that of thread 9 of process 7 (web) 2048 bytes");
+        "7 threads are smaller, that of thread 9 of process 7 (web) 2048 bytes");
     end(&c);
 }
 

@@ -413,6 +413,19 @@ static void an_old_discard_does_not_touch_a_workload_that_is_not_held(void **sta
     assert_int_equal(access(w->target_dir, F_OK), 0);
 }
 
+static void a_look_is_not_taken_twice(void **state)
+{
+    struct world *w = *state;
+    fixture_start_node(w, &w->a);
+    fixture_tell(w, &w->a, true);
+    wait_trail(w, "inspected");
+    autojson *again = json_object_new_array(); /* old words */
+    json_object_array_add(again, fixture_assignment(w, true, MIGRATION_DO_INSPECT));
+    migrations_assign(w->a.migrations, again);
+    never_more(w, "inspected");
+    assert_int_equal(fixture_inspect.looks, 1);
+}
+
 static void a_target_that_the_broker_forgot_cleans_up_what_never_ran(void **state)
 {
     struct world *w = *state;
@@ -488,6 +501,7 @@ int main(void)
         TEST(a_copy_that_was_let_run_before_the_journal_knew_is_running),
         TEST(a_running_copy_is_not_discarded),
         TEST(an_old_discard_does_not_touch_a_workload_that_is_not_held),
+        TEST(a_look_is_not_taken_twice),
         TEST(a_target_that_the_broker_forgot_cleans_up_what_never_ran),
         TEST(a_restored_copy_that_the_broker_forgot_is_kept),
         TEST(the_role_does_not_change),

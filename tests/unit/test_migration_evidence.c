@@ -7,6 +7,7 @@
 /* clang-format on */
 #include "broker_fixture.h"
 #include "migration.h"
+#include "model_evidence.h"
 
 #define QUESTION "{\"workload\":\"w\",\"to\":\"b\"}"
 
@@ -319,6 +320,9 @@ static void what_is_provably_unused_is_let_pass(void **state)
     call_expect(s->f, s->f->operator_token, "POST", "/migrate",
                 "{\"workload\":\"w\",\"to\":\"b\",\"dry_run\":true}", 200);
     assert_string_equal(fixture_str(s->f, "verdict"), "reject");
+    call_expect(s->f, s->f->operator_token, "POST", "/migrate",
+                "{\"workload\":\"w\",\"dry_run\":true}", 200);
+    assert_string_equal(fixture_str(s->f, "reasons.0.code"), "no_target");
     begin(s);
     assert_string_equal(fixture_str(s->f, "verdict.verdict"), "approve");
     assert_int_equal(reasons(s, "verdict.reasons", "evidence_awaited", "warn"), lacking + parts);
@@ -367,6 +371,26 @@ static void what_is_not_proved_is_refused(void **state)
     }
 }
 
+/* Only this move's own look counts for it; without one (an older broker began it) the need does. */
+static void another_moves_look_is_not_its_own(void **state)
+{
+    struct site *s = *state;
+    begin(s);
+    tells(s, "b", "prepared");
+    assert_int_equal(shows(s, "a", quiet), 200);
+    tells(s, "a", "dumped");
+    tells(s, "b", "received");
+    struct model *model = s->f->broker->model;
+    struct workload *w = sorted_find(&model->workloads, "w");
+    free(w->evidence->migration);
+    w->evidence->migration = xstrdup("m-another");
+    report(s, "b", s->target, true, "6.12.0", "9.12.0");
+    tells(s, "b", "restored");
+    assert_string_equal(state_now(s), "aborting");
+    assert_true(reasons(s, "verdict.reasons", "missing_feature", "reject") > 0);
+    assert_null(strstr(fixture_str(s->f, "error.message"), "nothing was frozen"));
+}
+
 static void a_policy_that_changes_meanwhile_counts(void **state)
 {
     struct site *s = *state;
@@ -405,10 +429,15 @@ static void a_target_without_doubt_comes_first(void **state)
     struct site *s = *state;
     char third[65];
     fixture_node(s->f, "c", "zen4", third);
-    report(s, "c", third, false,
-           "\"minsigstksz\":", "\"minsigstksz\":8192,\"was\":"); /* a warning */
+    autofree char *warned = fixture_report("zen4", "c", true);
+    autofree char *without_hint = replaced(warned, "0xf1bf07a9", "0xf1bf05a9"); /* ERMS */
+    autofree char *larger =
+        replaced(without_hint, "\"minsigstksz\":", "\"minsigstksz\":8192,\"was\":");
+    call_expect(s->f, third, "PUT", "/v1/nodes/c/report", larger, 200);
+    report(s, "b", s->target, false, "0xf1bf07a9", "0xf1bf06a9"); /* BMI2, and no more */
     call_expect(s->f, s->f->operator_token, "POST", "/migrate", "{\"workload\":\"w\"}", 202);
     assert_string_equal(fixture_str(s->f, "migration.to"), "c");
+    assert_int_equal(json_array_size(fixture_member(s->f, "verdict.reasons")), 2);
     autofree char *path = xasprintf("/v1/migrations/%s", fixture_str(s->f, "migration.id"));
     call_expect(s->f, s->f->operator_token, "DELETE", path, NULL, 202);
     snprintf(s->id, sizeof(s->id), "%s", fixture_str(s->f, "id"));
@@ -575,6 +604,7 @@ int main(void)
         TEST(a_strict_pool_refuses_at_once, less),
         TEST(what_is_provably_unused_is_let_pass, less),
         cmocka_unit_test(what_is_not_proved_is_refused),
+        TEST(another_moves_look_is_not_its_own, less),
         TEST(a_policy_that_changes_meanwhile_counts, less),
         TEST(what_fails_in_silence_is_never_awaited, less),
         TEST(a_target_without_doubt_comes_first, less),
