@@ -9,12 +9,48 @@ static json_object *seen_json(const struct seen *seen, const char *time_name)
     json_put_str(o, "node", seen->node);
     json_put_str(o, "report_sha256", seen->profile->sha256);
     json_put_int(o, time_name, seen->since_at_ms);
+    json_put_str(o, "need_sha256", seen->need->sha256);
     return o;
 }
 
 static void put_known(json_object *o, const char *name, int64_t value)
 {
     json_put(o, name, value < 0 ? NULL : json_object_new_int64(value));
+}
+
+/* The first whose CPUs have it; NULL where none has (the database was changed, model_load.c). */
+static const char *who_brought(const struct workload *workload, enum cpu_feature_id feature)
+{
+    for (size_t i = 0; i < workload->seen_count; i++)
+        if (cpu_profile_has(workload->seen[i].profile->cpu, feature))
+            return workload->seen[i].node;
+    return NULL;
+}
+
+/* What verdicts about it judge, and which node's CPUs each feature comes from. */
+static json_object *need_json(const struct workload *workload)
+{
+    if (!workload->seen_count)
+        return NULL;
+    const struct cpu_record *need = workload->seen[workload->seen_count - 1].need;
+    json_object *o = json_object_new_object(), *features = json_object_new_array();
+    autojson *names = cpu_profile_feature_names(need->cpu);
+    for (size_t i = 0; i < json_array_size(names); i++) {
+        enum cpu_feature_id id;
+        const char *name = json_item_str(names, i);
+        if (cpu_feature_from_name(name, &id) < 0)
+            continue;
+        json_object *feature = json_object_new_object();
+        json_put_str(feature, "name", name);
+        json_put_str(feature, "from", who_brought(workload, id));
+        json_object_array_add(features, feature);
+    }
+    json_put_str(o, "sha256", need->sha256);
+    json_put_str(o, "level", cpu_profile_level(need->cpu));
+    /* No workload is born under a mask yet, so it may have seen all that its CPUs have. */
+    json_put(o, "mask_epoch", NULL);
+    json_put(o, "features", features);
+    return o;
 }
 
 json_object *api_workload_json(struct model *model, const struct workload *workload)
@@ -65,8 +101,10 @@ int api_workload_get(struct http_request *req, struct http_reply *reply, struct 
     model_read_lock(model);
     const struct workload *workload = model_workload(model, name, err);
     json_object *o = workload ? api_workload_json(model, workload) : NULL;
-    if (workload)
+    if (workload) {
+        json_put(o, "need", need_json(workload));
         json_put(o, "evidence", workload_evidence_json(model, workload));
+    }
     model_unlock(model);
     if (!o)
         return -1;

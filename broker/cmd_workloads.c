@@ -117,6 +117,65 @@ static void print_evidence(json_object *look)
         printf("  %-14s and more: %" PRId64 " in all\n", "", json_int(look, "unknown_count"));
 }
 
+/* The features of the need that this node was the first to bring. */
+static void print_brought(json_object *need, const char *node)
+{
+    json_object *features = json_member(need, "features");
+    autojson *names = json_object_new_array();
+    for (size_t i = 0; i < json_array_size(features); i++) {
+        json_object *feature = json_array_item(features, i);
+        if (strcmp(json_str(feature, "from"), node) == 0)
+            json_object_array_add(names, json_object_new_string(json_str(feature, "name")));
+    }
+    if (json_array_size(names) == 0)
+        return;
+    if (*node)
+        printf("  because of '%s':\n   ", node);
+    else
+        fputs("  because the database says so, and no node of its ledger:\n   ", stdout);
+    cmd_print_names("   ", names);
+}
+
+/* Whether an earlier line of the ledger is about the same node. */
+static bool is_told(json_object *seen, size_t line)
+{
+    const char *node = json_str(json_array_item(seen, line), "node");
+    for (size_t i = 0; i < line; i++)
+        if (strcmp(json_str(json_array_item(seen, i), "node"), node) == 0)
+            return true;
+    return false;
+}
+
+static void print_need(json_object *need, json_object *seen)
+{
+    if (!need)
+        return;
+    printf("what a target must have: %s, %zu features (record %.12s)\n", json_str(need, "level"),
+           json_array_size(json_member(need, "features")), json_str(need, "sha256"));
+    for (size_t i = 0; i < json_array_size(seen); i++)
+        if (!is_told(seen, i))
+            print_brought(need, json_str(json_array_item(seen, i), "node"));
+    print_brought(need, "");
+}
+
+static void print_seen(json_object *seen, bool masked)
+{
+    char age[32];
+    puts(
+        masked
+            ? "what it was exposed to:"
+            : "what it was exposed to (under no mask, so it may use every feature of these CPUs):");
+    for (size_t i = 0; i < json_array_size(seen); i++) {
+        json_object *line = json_array_item(seen, i);
+        cmd_age(json_int(line, "since_at_ms"), age);
+        printf("  %s %-20s since %-12s report %.12s\n",
+               i == 0             ? "born on   "
+               : is_told(seen, i) ? "changed on"
+                                  : "moved to  ",
+               json_str(line, "node"), age, json_str(line, "report_sha256"));
+    }
+}
+
 int cmd_workloads_show(const struct cli_args *args, struct error *err)
 {
     autojson *w = NULL;
@@ -127,8 +186,8 @@ int cmd_workloads_show(const struct cli_args *args, struct error *err)
         return -1;
     if (printed)
         return 0;
-    json_object *seen = json_member(w, "seen");
-    char command[512], age[32];
+    json_object *seen = json_member(w, "seen"), *need = json_member(w, "need");
+    char command[512];
     command_text(json_member(w, "command"), command, sizeof(command));
     printf("%s: %s on node '%s', pool '%s'\n", json_str(w, "name"), json_str(w, "state"),
            json_str(w, "node"), json_str(w, "pool"));
@@ -136,13 +195,8 @@ int cmd_workloads_show(const struct cli_args *args, struct error *err)
     cmd_print_line("folder", json_str(w, "dir"));
     if (*json_str(w, "migration"))
         cmd_print_line("migration", json_str(w, "migration"));
-    puts("what it was exposed to (it may use every feature of these CPUs):");
-    for (size_t i = 0; i < json_array_size(seen); i++) {
-        json_object *line = json_array_item(seen, i);
-        cmd_age(json_int(line, "since_at_ms"), age);
-        printf("  %s %-20s since %-12s report %.12s\n", i ? "moved to" : "born on ",
-               json_str(line, "node"), age, json_str(line, "report_sha256"));
-    }
+    print_seen(seen, json_member(need, "mask_epoch") != NULL);
+    print_need(need, seen);
     print_evidence(json_member(w, "evidence"));
     return 0;
 }

@@ -145,6 +145,8 @@ run 0 workloads -o json
 list_fits Workload workloads
 run 0 workloads show w1
 says "born on"
+says "under no mask"
+says "because of 'node-a'"
 ! grep -q $'\033' <<<"$OUT" || fail "a control character from outside reaches the terminal"
 run 0 workloads show w1 -o json
 fits Workload

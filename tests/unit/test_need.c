@@ -167,6 +167,41 @@ static void other_rules_reckon_anew(void **state)
     must_be(f, "SELECT count(*) FROM report_facts WHERE kernel = 'wrong'", "0");
 }
 
+/* Which node the need has a feature from; NULL when it does not list it. */
+static const char *brought_by(struct fixture *f, const char *feature)
+{
+    json_object *features = fixture_member(f, "need.features");
+    for (size_t i = 0; i < json_array_size(features); i++)
+        if (strcmp(json_str(json_array_item(features, i), "name"), feature) == 0)
+            return json_str(json_array_item(features, i), "from");
+    return NULL;
+}
+
+static void the_story_is_told(void **state)
+{
+    struct fixture *f = *state;
+    char agent[65];
+    fixture_node(f, "b", "zen4", agent);
+    grow(f, "lesser-amd");
+    const struct profile *there = model_node(f->broker->model, "b", NULL)->profile;
+    model_workload_expose(f->broker->model, (struct workload *)(uintptr_t)workload(f), "b", there,
+                          9);
+    call_expect(f, f->viewer_token, "GET", "/v1/workloads/w", NULL, 200);
+    assert_string_equal(fixture_str(f, "born.node"), "a");
+    assert_int_equal(json_array_size(fixture_member(f, "seen")), 3);
+    assert_string_equal(fixture_str(f, "born.need_sha256"), fixture_str(f, "seen.0.need_sha256"));
+    assert_string_not_equal(fixture_str(f, "seen.0.need_sha256"),
+                            fixture_str(f, "seen.1.need_sha256"));
+    assert_string_equal(fixture_str(f, "need.sha256"), fixture_str(f, "seen.2.need_sha256"));
+    assert_null(fixture_member(f, "need.mask_epoch"));
+    assert_string_equal(fixture_str(f, "need.level"), "x86-64-v4");
+    assert_string_equal(brought_by(f, "avx2"), "a"); /* both have it, a was first */
+    assert_string_equal(brought_by(f, "avx512f"), "b");
+    assert_null(brought_by(f, "amx_tile"));
+    call_expect(f, f->viewer_token, "GET", "/v1/workloads", NULL, 200);
+    assert_null(fixture_member(f, "workloads.0.need"));
+}
+
 struct sql_migration {
     int version;
     const char *name, *sql;
@@ -249,6 +284,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_record_is_no_reason_to_stop, set_up, tear_down),
         cmocka_unit_test_setup_teardown(other_rules_reckon_anew, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(the_story_is_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_first_schema_is_brought_up_to_date, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
