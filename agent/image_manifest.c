@@ -36,7 +36,7 @@ void image_manifest_set_stopped(struct image_manifest *manifest, const pid_t *pi
 }
 
 void image_manifest_add(struct image_manifest *manifest, const char *name, uint64_t bytes,
-                        const char *sha256)
+                        const char *checksum)
 {
     if (manifest->file_count == manifest->file_room) {
         manifest->file_room = manifest->file_room ? manifest->file_room * 2 : 64;
@@ -44,7 +44,7 @@ void image_manifest_add(struct image_manifest *manifest, const char *name, uint6
     }
     struct image_file *file = &manifest->files[manifest->file_count++];
     *file = (struct image_file){.name = xstrdup(name), .bytes = bytes};
-    snprintf(file->sha256, sizeof(file->sha256), "%s", sha256);
+    snprintf(file->checksum, sizeof(file->checksum), "%s", checksum);
 }
 
 pid_t *pids_copy(const pid_t *pids)
@@ -99,7 +99,7 @@ json_object *image_manifest_to_json(const struct image_manifest *manifest)
         json_object *file = json_object_new_object();
         json_put_str(file, "name", manifest->files[i].name);
         json_put_int(file, "bytes", (int64_t)manifest->files[i].bytes);
-        json_put_str(file, "sha256", manifest->files[i].sha256);
+        json_put_str(file, "xxh128", manifest->files[i].checksum);
         json_object_array_add(files, file);
     }
     json_put(o, "files", files);
@@ -108,17 +108,17 @@ json_object *image_manifest_to_json(const struct image_manifest *manifest)
 
 static int parse_file(struct image_manifest *manifest, json_object *item, struct error *err)
 {
-    const char *name = NULL, *sha256 = NULL;
+    const char *name = NULL, *checksum = NULL;
     int64_t bytes = 0;
     if (json_get_str("manifest: files", item, "name", &name, err) < 0 ||
         json_get_i64("manifest: files", item, "bytes", &bytes, err) < 0 ||
-        json_get_str("manifest: files", item, "sha256", &sha256, err) < 0)
+        json_get_str("manifest: files", item, "xxh128", &checksum, err) < 0)
         return -1;
     if (bytes < 0)
         return error_set(err, ERROR_INVALID, "manifest: files: bytes: expected 0 or more");
-    if (strlen(sha256) != SHA256_HEX_BYTES - 1)
-        return error_set(err, ERROR_INVALID, "manifest: files: sha256: expected 64 hex digits");
-    image_manifest_add(manifest, name, (uint64_t)bytes, sha256);
+    if (strlen(checksum) != CHECKSUM_HEX_BYTES - 1)
+        return error_set(err, ERROR_INVALID, "manifest: files: xxh128: expected 32 hex digits");
+    image_manifest_add(manifest, name, (uint64_t)bytes, checksum);
     return 0;
 }
 
@@ -176,9 +176,9 @@ int image_manifest_match(const struct image_manifest *sent, const struct image_m
         if (a->bytes != b->bytes)
             return error_set(err, ERROR_INVALID, "'%.200s' has %llu bytes, the manifest says %llu",
                              b->name, (unsigned long long)b->bytes, (unsigned long long)a->bytes);
-        if (*b->sha256 && strcmp(a->sha256, b->sha256) != 0)
+        if (strcmp(a->checksum, b->checksum) != 0)
             return error_set(err, ERROR_INVALID,
-                             "the SHA-256 of '%.200s' differs from the manifest's: it was altered "
+                             "the checksum of '%.200s' differs from the manifest's: it was altered "
                              "on its way",
                              b->name);
     }

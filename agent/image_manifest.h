@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image_manifest.h - cpubroker.manifest/1: what an image stream held, with each file's SHA-256,
+/* image_manifest.h - cpubroker.manifest/1: what an image stream held, with each file's checksum,
  * and what the target must find again after the restore. */
 #pragma once
 
@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "checksum.h"
 #include "cleanup.h"
-#include "digest.h"
 #include "error.h"
 #include "json.h"
 
@@ -19,7 +19,7 @@
 struct image_file {
     char *name; /* owned; as in the stream, "image/pages-1.img" */
     uint64_t bytes;
-    char sha256[SHA256_HEX_BYTES]; /* "" while it is made or compared elsewhere */
+    char checksum[CHECKSUM_HEX_BYTES]; /* "" while the file is under way */
 };
 
 struct image_manifest {
@@ -37,7 +37,7 @@ DEFINE_AUTO(image_manifest)
 /* Takes the stopped pids as a 0-terminated list; copied. */
 void image_manifest_set_stopped(struct image_manifest *manifest, const pid_t *pids);
 void image_manifest_add(struct image_manifest *manifest, const char *name, uint64_t bytes,
-                        const char *sha256);
+                        const char *checksum);
 json_object *image_manifest_to_json(const struct image_manifest *manifest);
 /* Decodes and checks; the caller owns *ret. Errors: ERROR_INVALID naming the member. */
 int image_manifest_parse(json_object *json, struct image_manifest **ret, struct error *err);

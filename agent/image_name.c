@@ -75,6 +75,14 @@ int image_name_check(const char *name, enum image_part *ret_part, const char **r
     if (strcmp(name, IMAGE_MANIFEST_NAME) == 0) {
         *ret_part = IMAGE_PART_MANIFEST;
         *ret_path = name;
+    } else if (strcmp(name, "pages") == 0) {
+        *ret_part = IMAGE_PART_PAGES;
+        *ret_path = name + 5;
+    } else if (strncmp(name, "pages/", 6) == 0) {
+        if (strchr(name + 6, '/'))
+            return refuse(err, name, "pages/ holds plain files only");
+        *ret_part = IMAGE_PART_PAGES;
+        *ret_path = name + 6;
     } else if (strncmp(name, "image/", 6) == 0) {
         if (strchr(name + 6, '/'))
             return refuse(err, name, "image/ holds plain files only");
@@ -87,7 +95,8 @@ int image_name_check(const char *name, enum image_part *ret_part, const char **r
         *ret_part = IMAGE_PART_FOLDER;
         *ret_path = name + 7;
     } else {
-        return refuse(err, name, "expected image/NAME, folder/PATH or manifest.json");
+        return refuse(err, name,
+                      "expected image/NAME, pages/FILE@OFFSET, folder/PATH or manifest.json");
     }
     return 0;
 }
@@ -115,13 +124,14 @@ int image_type_check(const char *name, enum image_part part, mode_t mode, struct
 {
     char buffer[128];
     bool directory = S_ISDIR(mode);
-    if (!S_ISREG(mode) && !(directory && part == IMAGE_PART_FOLDER))
+    bool place = strcmp(name, "folder") == 0 || strcmp(name, "pages") == 0;
+    if (place && !directory && S_ISREG(mode))
+        return error_set(err, ERROR_INVALID, "'%s' must be a directory", name);
+    if (!S_ISREG(mode) && !(directory && (place || part == IMAGE_PART_FOLDER)))
         return error_set(err, ERROR_INVALID, "'%s' is %s; %s move", shown(name, buffer),
                          type_word(mode),
                          part == IMAGE_PART_FOLDER ? "only regular files and directories"
                                                    : "only regular files");
-    if (part == IMAGE_PART_FOLDER && strcmp(name, "folder") == 0 && !directory)
-        return error_set(err, ERROR_INVALID, "'folder' must be a directory");
     if (!directory && (mode & (S_ISUID | S_ISGID)))
         return error_set(err, ERROR_INVALID,
                          "'%s' has a set-user-ID or set-group-ID bit, which does not move",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* image_name.h - which names an image stream may hold; pure decisions, no files touched.
  *
- * A stream holds "image/NAME" (regular files, one piece), "folder" and "folder/PATH" (the
+ * A stream holds "pages" (a sign of life, any number of them), "pages/FILE@OFFSET" (pieces of the
+ * files of memory pages, see image_pages.h),
+ * "image/NAME" (regular files, one piece), "folder" and "folder/PATH" (the
  * workload's folder: directories and regular files) and, last, "manifest.json". The source asks
  * the same questions before the dump as the target does of what arrives. */
 #pragma once
@@ -21,14 +23,16 @@
 #define IMAGE_MANIFEST_NAME "manifest.json"
 
 enum image_part {
+    IMAGE_PART_PAGES,    /* pages, pages/FILE@OFFSET */
     IMAGE_PART_IMAGE,    /* image/NAME */
     IMAGE_PART_FOLDER,   /* folder, folder/PATH */
     IMAGE_PART_MANIFEST, /* manifest.json */
 };
 
 /* Checks one name: no absolute path, no empty, "." or ".." piece, no control
- * character, valid UTF-8, within the bounds, and at one of the three places. *ret_path points into
- * `name`, behind "image/" or "folder/" ("" for the folder itself). Errors: ERROR_INVALID. */
+ * character, valid UTF-8, within the bounds, and at one of the four places. *ret_path points into
+ * `name`, behind "pages/", "image/" or "folder/" ("" for the folder itself). Errors: ERROR_INVALID.
+ */
 int image_name_check(const char *name, enum image_part *ret_part, const char **ret_path,
                      struct error *err);
 /* Whether an entry of this type and mode may stand at that place. Links, devices, FIFOs and

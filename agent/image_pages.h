@@ -1,49 +1,47 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* image_pages.h - the bulk of an image is memory pages, which no engine interprets; they are
- * hashed beside the work that takes time anyway, so that nothing stands still for it.
+/* image_pages.h - the files of memory pages, which are nearly all of an image: they travel in
+ * pieces while the engine still writes them. Source and target keep the same list of them.
  *
- * The source hashes them from the moment the engine writes them, beside the sending (image_follow).
- * The target compares them with the manifest while the engine maps them back, and nothing is
- * reported as restored, or may run, before that is done (image_check). Every other file is hashed
- * on its way. */
+ * A piece of "image/pages-1.img" is the entry "pages/pages-1.img@OFFSET"; the pieces of a file
+ * follow each other without a gap. The entry "pages", a directory, stands for no file: it says that
+ * the source is there, before the dump and whenever nothing else is to be sent for a while. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "checksum.h"
 #include "cleanup.h"
-#include "digest.h"
 #include "error.h"
 #include "image_manifest.h"
 
-/* Whether a file of the stream holds nothing but memory: "image/pages-1.img". */
-bool image_is_pages(const char *name);
+/* All pieces but a file's last have at least this many bytes, which bounds what headers cost. */
+#define IMAGE_PIECE_BYTES (1024UL * 1024)
 
-struct image_follow;
+/* Whether the engine's file of this name holds nothing but memory: "pages-1.img". */
+bool image_is_pages(const char *file);
+/* The piece's name in the stream; owned by the caller. */
+char *image_piece_name(const char *file, uint64_t offset);
+/* Takes "pages-1.img@OFFSET" apart; the caller owns *ret_file. Errors: ERROR_INVALID. */
+int image_piece_parse(const char *path, char **ret_file, uint64_t *ret_offset, struct error *err);
 
-/* Starts to hash the pages files that appear and grow in `image_dir`. NULL when there is no
- * thread for it: then they are hashed on their way. */
-struct image_follow *image_follow_start(const char *image_dir);
-/* The engine is done: no file appears or grows any more. Hashing goes on to their ends. */
-void image_follow_settle(struct image_follow *follow);
-/* Whether this file ("image/pages-1.img") is followed. After image_follow_settle only; NULL
- * follows nothing. */
-bool image_follow_has(struct image_follow *follow, const char *name);
-/* Waits until the whole file is hashed. Errors: ERROR_FAILED when it has not `bytes` bytes, or
- * hashing was stopped. */
-int image_follow_hash(struct image_follow *follow, const char *name, uint64_t bytes,
-                      char hex[SHA256_HEX_BYTES], struct error *err);
-/* Ends it soon, from any thread. */
-void image_follow_stop(struct image_follow *follow);
-void image_follow_free(struct image_follow *follow); /* stops it; NULL is fine */
-DEFINE_AUTO(image_follow)
+struct image_pages_file {
+    char *file;            /* owned; "pages-1.img" */
+    uint64_t bytes;        /* that went through so far */
+    struct checksum *sum;  /* owned; of these */
+    size_t manifest_index; /* its place in the manifest's list */
+};
 
-struct image_check;
+struct image_pages {
+    struct image_pages_file *files; /* owned */
+    size_t count, room;
+};
 
-/* Starts to compare the pages files in `image_dir` with the manifest (borrowed until freed). */
-int image_check_start(const char *image_dir, const struct image_manifest *manifest,
-                      struct image_check **ret, struct error *err);
-/* Waits for the end. Errors: ERROR_INVALID naming the file that was altered. */
-int image_check_wait(struct image_check *check, struct error *err);
-void image_check_free(struct image_check *check); /* gives up what is left; NULL is fine */
-DEFINE_AUTO(image_check)
+void image_pages_done(struct image_pages *pages);
+/* NULL when it is not in the list. Valid until the next one is added. */
+struct image_pages_file *image_pages_find(struct image_pages *pages, const char *file);
+/* Adds a file, to the list and to the manifest. */
+struct image_pages_file *image_pages_add(struct image_pages *pages, const char *file,
+                                         struct image_manifest *manifest);
+/* All pieces have gone through: writes sizes and checksums into the manifest. */
+void image_pages_finish(struct image_pages *pages, struct image_manifest *manifest);

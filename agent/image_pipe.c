@@ -76,15 +76,28 @@ static int wait_for_room(struct image_pipe *pipe, struct error *err)
     return rc;
 }
 
+int image_pipe_room(struct image_pipe *pipe, void **ret, size_t *ret_length, struct error *err)
+{
+    if (pipe->fill == 0 && wait_for_room(pipe, err) < 0)
+        return -1;
+    /* only the writer changes `written`, so it may be read here without the lock */
+    *ret = block_at(pipe, pipe->written) + pipe->fill;
+    *ret_length = BLOCK_BYTES - pipe->fill;
+    return 0;
+}
+
 int image_pipe_write(struct image_pipe *pipe, const void *data, size_t length, struct error *err)
 {
     const unsigned char *bytes = data;
     while (length > 0) {
-        if (pipe->fill == 0 && wait_for_room(pipe, err) < 0)
+        void *room = NULL;
+        size_t some = 0;
+        if (image_pipe_room(pipe, &room, &some, err) < 0)
             return -1;
-        size_t some = BLOCK_BYTES - pipe->fill < length ? BLOCK_BYTES - pipe->fill : length;
-        /* only the writer changes `written`, so it may be read here without the lock */
-        memcpy(block_at(pipe, pipe->written) + pipe->fill, bytes, some);
+        if (some > length)
+            some = length;
+        if (room != bytes)
+            memmove(room, bytes, some); /* they may lie further on in that very room */
         pipe->fill += some;
         bytes += some;
         length -= some;
@@ -95,6 +108,14 @@ int image_pipe_write(struct image_pipe *pipe, const void *data, size_t length, s
         }
     }
     return 0;
+}
+
+void image_pipe_flush(struct image_pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->lock);
+    if (pipe->fill > 0)
+        hand_over(pipe);
+    pthread_mutex_unlock(&pipe->lock);
 }
 
 void image_pipe_close(struct image_pipe *pipe)

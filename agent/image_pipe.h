@@ -15,8 +15,14 @@ struct image_pipe *image_pipe_new(void);
 void image_pipe_free(struct image_pipe *pipe); /* both threads are done; NULL is fine */
 DEFINE_AUTO(image_pipe)
 
-/* Writer. Waits while the pipe is full. -1 when the pipe was broken, with that error. */
+/* Writer. Waits while the pipe is full; *ret is where up to *ret_length bytes may be put, which
+ * image_pipe_write then takes without a copy. -1 when the pipe was broken, with that error. */
+int image_pipe_room(struct image_pipe *pipe, void **ret, size_t *ret_length, struct error *err);
+/* Writer. Waits while the pipe is full. -1 when the pipe was broken, with that error. The reader
+ * gets whole blocks, and the rest with the next flush. */
 int image_pipe_write(struct image_pipe *pipe, const void *data, size_t length, struct error *err);
+/* Writer: the reader gets what there is. */
+void image_pipe_flush(struct image_pipe *pipe);
 /* Writer: no more will come. */
 void image_pipe_close(struct image_pipe *pipe);
 /* Reader. Copies up to `max` bytes, as many as there are once there are any; 0 at the end, -1

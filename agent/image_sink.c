@@ -8,13 +8,15 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "digest.h"
+#include "checksum.h"
 #include "image_archive.h"
 #include "image_name.h"
 #include "image_pages.h"
 #include "image_pipe.h"
 
+/* What a stream may have beside its content: headers of entries, and of pieces (2 KiB of 1 MiB). */
 #define HEADERS_MAX_BYTES (IMAGE_ENTRIES_MAX * 8192UL + IMAGE_MANIFEST_MAX_BYTES)
+#define HEADERS_SHARE     512
 #define ROOM_CHECK_BYTES  (64UL * 1024 * 1024) /* between two looks at the free room */
 
 struct directory { /* its owner, mode and time are set when all is in it */
@@ -38,6 +40,9 @@ struct image_sink {
     struct image_manifest *got, *sent; /* what arrived; what the manifest says */
     struct directory *directories;
     size_t directory_count, directory_room;
+    struct image_pages pages;
+    int pages_fd; /* of the file at pages_index, since pieces come in rows; -1: none */
+    size_t pages_index;
     int parent_fd;     /* the directory of the last file, since files come in groups */
     char *parent_path; /* owned */
     uint64_t bytes, since_room_check;
@@ -132,12 +137,12 @@ static int write_all(int fd, const void *data, size_t length, uint64_t offset)
     return 0;
 }
 
-static void hash_zeros(struct sha256 *hash, uint64_t count)
+static void sum_zeros(struct checksum *sum, uint64_t count)
 {
     static const unsigned char zeros[64 * 1024];
     while (count > 0) {
         size_t some = count < sizeof(zeros) ? (size_t)count : sizeof(zeros);
-        sha256_update(hash, zeros, some);
+        checksum_update(sum, zeros, some);
         count -= some;
     }
 }
@@ -153,11 +158,10 @@ static int count_written(struct image_sink *sink, int fd, size_t length, struct 
     return check_room(sink, fd, err);
 }
 
-static int take_content(struct image_sink *sink, int fd, const struct image_entry *entry,
-                        struct error *err)
+/* Writes the present entry's content into the file from `base` on. */
+static int take_content(struct image_sink *sink, int fd, uint64_t base,
+                        const struct image_entry *entry, struct checksum *sum, struct error *err)
 {
-    bool later = sink->config.pages_later && image_is_pages(entry->name);
-    AUTO(sha256) hash = later ? NULL : sha256_new();
     const void *data = NULL;
     size_t length = 0;
     uint64_t offset = 0, at = 0;
@@ -165,11 +169,9 @@ static int take_content(struct image_sink *sink, int fd, const struct image_entr
     while ((rc = image_reader_block(sink->reader, &data, &length, &offset, err)) == 1) {
         if (offset < at || offset > entry->size || length > entry->size - offset)
             return error_set(err, ERROR_INVALID, "'%s' has data outside of its size", entry->name);
-        if (hash) {
-            hash_zeros(hash, offset - at);
-            sha256_update(hash, data, length);
-        }
-        if (write_all(fd, data, length, offset) < 0)
+        sum_zeros(sum, offset - at);
+        checksum_update(sum, data, length);
+        if (write_all(fd, data, length, base + offset) < 0)
             return error_errno(err, ERROR_FAILED, "cannot write '%s'", entry->name);
         at = offset + length;
         if (count_written(sink, fd, length, err) < 0)
@@ -178,15 +180,21 @@ static int take_content(struct image_sink *sink, int fd, const struct image_entr
     if (rc < 0)
         return -1;
     if (at < entry->size) {
-        if (hash)
-            hash_zeros(hash, entry->size - at);
-        if (ftruncate(fd, (off_t)entry->size) < 0)
+        sum_zeros(sum, entry->size - at);
+        if (ftruncate(fd, (off_t)(base + entry->size)) < 0)
             return error_errno(err, ERROR_FAILED, "cannot size '%s'", entry->name);
     }
-    char hex[SHA256_HEX_BYTES] = "";
-    if (hash)
-        sha256_finish(hash, hex);
-    image_manifest_add(sink->got, entry->name, entry->size, hex);
+    return 0;
+}
+
+/* Whether that much more is within what was reserved. */
+static int check_bytes(struct image_sink *sink, const struct image_entry *entry, struct error *err)
+{
+    if (entry->size > sink->config.max_bytes - sink->bytes)
+        return error_set(err, ERROR_TOO_LARGE,
+                         "with '%s' there are more than the %llu bytes that were reserved",
+                         entry->name, (unsigned long long)sink->config.max_bytes);
+    sink->bytes += entry->size;
     return 0;
 }
 
@@ -203,11 +211,8 @@ static int set_attributes(int fd, mode_t mode, uid_t uid, gid_t gid, struct time
 static int take_file(struct image_sink *sink, const struct image_entry *entry, enum image_part part,
                      const char *path, struct error *err)
 {
-    if (entry->size > sink->config.max_bytes - sink->bytes)
-        return error_set(err, ERROR_TOO_LARGE,
-                         "with '%s' there are more than the %llu bytes that were reserved",
-                         entry->name, (unsigned long long)sink->config.max_bytes);
-    sink->bytes += entry->size;
+    if (check_bytes(sink, entry, err) < 0)
+        return -1;
     const char *piece = path;
     int parent = part == IMAGE_PART_IMAGE ? sink->image_fd : open_parent(sink, path, &piece, err);
     if (parent < 0)
@@ -216,11 +221,64 @@ static int take_file(struct image_sink *sink, const struct image_entry *entry, e
         openat(parent, piece, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return error_errno(err, ERROR_FAILED, "cannot make '%s'", entry->name);
-    if (take_content(sink, fd, entry, err) < 0)
+    AUTO(checksum) sum = checksum_new();
+    if (take_content(sink, fd, 0, entry, sum, err) < 0)
         return -1;
+    char hex[CHECKSUM_HEX_BYTES];
+    checksum_hex(sum, hex);
+    image_manifest_add(sink->got, entry->name, entry->size, hex);
     if (part == IMAGE_PART_FOLDER)
         return set_attributes(fd, entry->mode & 07777, entry->uid, entry->gid, entry->mtime,
                               entry->name, err);
+    return 0;
+}
+
+/* The first piece of a file makes it, and nothing else may. */
+static struct image_pages_file *begin_pages(struct image_sink *sink, const char *file,
+                                            struct error *err)
+{
+    autofree char *name = xasprintf("image/%s", file);
+    if (image_names_add(sink->names, name, false, err) < 0)
+        return NULL;
+    autoclose int fd =
+        openat(sink->image_fd, file, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        error_errno(err, ERROR_FAILED, "cannot make '%s'", name);
+        return NULL;
+    }
+    return image_pages_add(&sink->pages, file, sink->got);
+}
+
+static int open_pages(struct image_sink *sink, const char *file, size_t index, struct error *err)
+{
+    if (sink->pages_fd >= 0 && sink->pages_index == index)
+        return 0;
+    if (sink->pages_fd >= 0)
+        close(sink->pages_fd);
+    sink->pages_fd = openat(sink->image_fd, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    sink->pages_index = index;
+    return sink->pages_fd < 0 ? error_errno(err, ERROR_FAILED, "cannot open '%s'", file) : 0;
+}
+
+static int take_piece(struct image_sink *sink, const struct image_entry *entry, const char *path,
+                      struct error *err)
+{
+    autofree char *name = NULL;
+    uint64_t offset = 0;
+    if (!*path)
+        return 0; /* a sign of life */
+    if (image_piece_parse(path, &name, &offset, err) < 0 || check_bytes(sink, entry, err) < 0)
+        return -1;
+    struct image_pages_file *file = image_pages_find(&sink->pages, name);
+    if (offset != (file ? file->bytes : 0))
+        return error_set(err, ERROR_INVALID, "'%s' does not follow what has come of that file",
+                         entry->name);
+    if (!file && !(file = begin_pages(sink, name, err)))
+        return -1;
+    if (open_pages(sink, name, (size_t)(file - sink->pages.files), err) < 0 ||
+        take_content(sink, sink->pages_fd, offset, entry, file->sum, err) < 0)
+        return -1;
+    file->bytes += entry->size;
     return 0;
 }
 
@@ -247,6 +305,7 @@ static int take_manifest(struct image_sink *sink, const struct image_entry *entr
     if (strcmp(sink->sent->workload, sink->config.workload) != 0)
         return error_set(err, ERROR_INVALID, "the manifest is of workload '%s', expected '%s'",
                          sink->sent->workload, sink->config.workload);
+    image_pages_finish(&sink->pages, sink->got);
     return image_manifest_match(sink->sent, sink->got, err);
 }
 
@@ -257,8 +316,11 @@ static int take_entry(struct image_sink *sink, const struct image_entry *entry, 
     if (sink->sent)
         return error_set(err, ERROR_INVALID, "the stream goes on behind the manifest");
     if (image_name_check(entry->name, &part, &path, err) < 0 ||
-        image_type_check(entry->name, part, entry->mode, err) < 0 ||
-        image_names_add(sink->names, entry->name, S_ISDIR(entry->mode), err) < 0)
+        image_type_check(entry->name, part, entry->mode, err) < 0)
+        return -1;
+    if (part == IMAGE_PART_PAGES)
+        return take_piece(sink, entry, path, err);
+    if (image_names_add(sink->names, entry->name, S_ISDIR(entry->mode), err) < 0)
         return -1;
     if (part == IMAGE_PART_MANIFEST)
         return take_manifest(sink, entry, err);
@@ -343,13 +405,13 @@ int image_sink_new(const struct image_sink_config *config, struct image_sink **r
     sink->config.workload = xstrdup(config->workload);
     if (!sink->config.slack_bytes)
         sink->config.slack_bytes = IMAGE_ROOM_SLACK_BYTES;
-    sink->raw_max = config->max_bytes < UINT64_MAX - HEADERS_MAX_BYTES
-                        ? config->max_bytes + HEADERS_MAX_BYTES
+    sink->raw_max = config->max_bytes < UINT64_MAX / 2
+                        ? config->max_bytes + config->max_bytes / HEADERS_SHARE + HEADERS_MAX_BYTES
                         : UINT64_MAX;
     sink->pipe = image_pipe_new();
     sink->image_fd = steal_fd(&image_fd);
     sink->folder_fd = steal_fd(&folder_fd);
-    sink->parent_fd = -1;
+    sink->parent_fd = sink->pages_fd = -1;
     sink->names = image_names_new();
     sink->got = image_manifest_new(config->workload, 0);
     if (pthread_create(&sink->thread, NULL, sink_thread, sink) != 0) {
@@ -413,6 +475,9 @@ void image_sink_free(struct image_sink *sink)
         free(sink->directories[i].path);
     free(sink->directories);
     image_reader_free(sink->reader);
+    image_pages_done(&sink->pages);
+    if (sink->pages_fd >= 0)
+        close(sink->pages_fd);
     image_names_free(sink->names);
     image_manifest_free(sink->got);
     image_manifest_free(sink->sent);

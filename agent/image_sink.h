@@ -2,7 +2,7 @@
 /* image_sink.h - the target's side of the image's way: takes a stream as it comes, checks every
  * name, type and size, writes beneath two fresh folders and compares with the manifest.
  *
- * A thread of its own hashes and writes while the caller receives. Nothing outside the two
+ * A thread of its own makes checksums and writes while the caller receives. Nothing outside the two
  * folders is touched; the caller removes them when the sink refuses. */
 #pragma once
 
@@ -21,7 +21,6 @@ struct image_sink_config {
     const char *image_dir;  /* exists and is empty; images are written here, 0600 */
     const char *folder_dir; /* exists and is empty; "folder" with owner, mode and time */
     const char *workload;   /* the manifest must name it */
-    bool pages_later;       /* files of memory pages are not hashed here but by image_check */
     uint64_t max_bytes;     /* of all files, holes counted as bytes */
     uint64_t slack_bytes;   /* room to leave on either filesystem; 0: IMAGE_ROOM_SLACK_BYTES */
     _Atomic uint64_t *received_bytes; /* counts up; may be NULL */

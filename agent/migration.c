@@ -51,9 +51,7 @@ static void migration_free(struct migration *m)
     journal_done(&m->journal);
     assignment_done(&m->answered);
     assignment_done(&m->polled);
-    image_follow_free(m->follow);
-    image_check_free(m->check);
-    image_manifest_free(m->manifest);
+    migration_sending_free(m->sending);
     free(m->log_dir);
     free(m->id);
     free(m);
@@ -193,13 +191,12 @@ static void end_acting(struct migration *m)
 /* An abort must not wait for bytes to go on or come in. Lock held. */
 static void interrupt_transfer(struct migration *m, const char *why)
 {
+    struct error reason;
+    error_set(&reason, ERROR_CONFLICT, "%s", why);
     if (m->sender)
-        client_interrupt(m->sender);
-    if (m->sink) {
-        struct error reason;
-        error_set(&reason, ERROR_CONFLICT, "%s", why);
+        migration_sending_interrupt(m->sender, &reason);
+    if (m->sink)
         image_sink_break(m->sink, &reason);
-    }
 }
 
 static void follow(struct migration *m, struct assignment *next)

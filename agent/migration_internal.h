@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "image_pages.h"
 #include "image_sink.h"
 #include "journal.h"
 #include "migration.h"
@@ -21,12 +20,10 @@ struct migration {
     char *id;               /* owned */
     struct migration *next; /* in the list */
 
-    struct journal journal;          /* whose `acting` it is */
-    unsigned report_serial;          /* counts the reports set, whose `acting` it is */
-    struct image_follow *follow;     /* source: hashes begun during the dump; as the journal */
-    struct image_check *check;       /* target: of its pages, under way; as the journal */
-    struct image_manifest *manifest; /* target: of the image that came; as the journal */
-    char *log_dir;                   /* owned; <state_dir>/logs/<id> */
+    struct journal journal;            /* whose `acting` it is */
+    unsigned report_serial;            /* counts the reports set, whose `acting` it is */
+    struct migration_sending *sending; /* source: begun with the dump; as the journal */
+    char *log_dir;                     /* owned; <state_dir>/logs/<id> */
 
     /* guarded by all->lock */
     struct assignment answered, polled; /* the next ones to follow; `migration` NULL: none */
@@ -36,8 +33,8 @@ struct migration {
     bool acting;
     enum migration_action failed; /* what last ended in a failure: not done again at once */
     unsigned retry_ms;
-    bool warned;             /* the log has said that it is kept though nobody asks for it */
-    struct client *sender;   /* the upload under way, to be interrupted; borrowed */
+    bool warned; /* the log has said that it is kept though nobody asks for it */
+    struct migration_sending *sender; /* `sending`, to be interrupted; borrowed */
     bool receiving;          /* an image is on its way in; only HOLD is followed meanwhile */
     struct image_sink *sink; /* the image on its way in, to be broken; borrowed */
 };
@@ -75,9 +72,21 @@ bool migration_target_recover(struct migration *m);
 bool migration_source_forget(struct migration *m);
 bool migration_target_forget(struct migration *m);
 
-/* Streams image and folder to the peer. *ret_unsure: the peer may have all of it though this
- * failed. (migration_send.c) */
-int migration_send(struct migration *m, bool *ret_unsure, struct error *err);
+/* Image and folder on their way to the peer. (migration_send.c) */
+struct migration_sending;
+/* Opens the way to the peer, and begins to send what the engine writes from now on. On success the
+ * peer has accepted it. The caller owns *ret. */
+int migration_sending_start(struct migration *m, struct migration_sending **ret, struct error *err);
+/* The dump is done and the journal knows of what: all but the manifest may go out. */
+void migration_sending_dumped(struct migration_sending *sending);
+/* Lets the manifest go out and waits for the end. *ret_unsure: the peer may have all of it though
+ * this failed. */
+int migration_sending_finish(struct migration_sending *sending, bool *ret_unsure,
+                             struct error *err);
+/* From any thread: it fails soon. */
+void migration_sending_interrupt(struct migration_sending *sending, const struct error *reason);
+void migration_sending_free(struct migration_sending *sending); /* breaks it off; NULL is fine */
+DEFINE_AUTO(migration_sending)
 /* Reports progress while bytes go out, about once a second, until *bytes reaches no more. */
 struct migration_ticker;
 struct migration_ticker *migration_ticker_new(struct migration *m, _Atomic uint64_t *bytes,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* migration_send.c - image and folder on their way out: one thread reads and hashes, the worker
- * sends, and while that takes long a third tells the broker how far it is. */
+/* migration_send.c - image and folder on their way out. The sending begins before the dump, so that
+ * a target that cannot be reached or refuses is known while the workload still runs, and goes on
+ * beside it: one thread reads, one sends, and one tells the broker how far it is. */
 #include <string.h>
 
 #include "image_pipe.h"
@@ -10,47 +11,114 @@
 
 #define TICK_MS 1000
 
-struct sending {
+struct migration_sending {
     struct migration *m;
-    struct image_pipe *pipe;
+    char *image_dir, *folder, *peer; /* owned */
+    struct client *client;           /* owned */
+    struct client_upload *upload;    /* owned; the sender's until it is joined */
+    struct image_manifest *manifest; /* owned; the reader's once the gate says DUMPED */
+    struct image_pipe *pipe;         /* owned; from the reader to the sender */
+    struct image_gate *gate;         /* owned */
     struct image_stream_job job;
     _Atomic uint64_t read_bytes; /* of the files, for progress */
     _Atomic bool manifest_begun;
-    _Atomic uint64_t stream_bytes; /* what the reader has made so far */
-    _Atomic uint64_t manifest_at;  /* where in the stream the manifest begins */
-    uint64_t handed_bytes;         /* what the client has taken; the worker's own */
+    _Atomic uint64_t manifest_at; /* where in the stream the manifest begins; UINT64_MAX: not yet */
+
+    pthread_t reader, sender;
+    bool reading, sending; /* so that they have to be joined */
+    uint64_t stream_bytes; /* the reader's: made so far */
+    /* the sender's until it is joined */
+    uint64_t sent_bytes;
+    bool unsure; /* bytes of the manifest went out */
     int rc;
-    struct error error; /* the reader's, once joined */
+    struct error error;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool accepted, ended; /* guarded by lock: by the target; the sender has */
 };
 
-static int write_pipe(void *ctx, const void *data, size_t length, struct error *err)
+/* ---- the reader ---- */
+
+static int pipe_room(void *ctx, void **ret, size_t *ret_length, struct error *err)
 {
-    struct sending *s = ctx;
+    struct migration_sending *s = ctx;
+    return image_pipe_room(s->pipe, ret, ret_length, err);
+}
+
+static int pipe_write(void *ctx, const void *data, size_t length, struct error *err)
+{
+    struct migration_sending *s = ctx;
     if (atomic_load(&s->manifest_begun) && atomic_load(&s->manifest_at) == UINT64_MAX)
-        atomic_store(&s->manifest_at, atomic_load(&s->stream_bytes));
-    atomic_fetch_add(&s->stream_bytes, length);
+        atomic_store(&s->manifest_at, s->stream_bytes);
+    s->stream_bytes += length;
     return image_pipe_write(s->pipe, data, length, err);
+}
+
+static void pipe_flush(void *ctx)
+{
+    struct migration_sending *s = ctx;
+    image_pipe_flush(s->pipe);
 }
 
 static void *reader_thread(void *ctx)
 {
-    struct sending *s = ctx;
-    s->rc = image_stream_write(&s->job, &s->error);
-    if (s->rc < 0)
-        image_pipe_break(s->pipe, &s->error);
+    struct migration_sending *s = ctx;
+    struct error err;
+    if (image_stream_write(&s->job, &err) < 0)
+        image_pipe_break(s->pipe, &err);
     else
         image_pipe_close(s->pipe);
     return NULL;
 }
 
-static ssize_t take_bytes(void *ctx, char *buffer, size_t max, struct error *err)
+/* ---- the sender ---- */
+
+static void tell(struct migration_sending *s, bool *what)
 {
-    struct sending *s = ctx;
-    ssize_t n = image_pipe_read(s->pipe, buffer, max, err);
-    if (n > 0)
-        s->handed_bytes += (uint64_t)n;
-    return n;
+    pthread_mutex_lock(&s->lock);
+    *what = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
 }
+
+static int send_all(struct migration_sending *s, struct error *err)
+{
+    const void *bytes = NULL;
+    ssize_t n;
+    while ((n = image_pipe_peek(s->pipe, &bytes, err)) > 0) {
+        s->sent_bytes += (uint64_t)n;
+        /* From here on the target may come to have all of it, whatever the call returns. */
+        s->unsure = s->sent_bytes > atomic_load(&s->manifest_at);
+        if (client_upload_write(s->upload, bytes, (size_t)n, err) < 0)
+            return -1;
+        if (s->sent_bytes == (uint64_t)n)
+            tell(s, &s->accepted);
+    }
+    return n < 0 ? -1 : client_upload_finish(s->upload, NULL, err);
+}
+
+static void stop(struct migration_sending *s, const struct error *reason)
+{
+    image_pipe_break(s->pipe, reason); /* the reader may wait for room, the sender for bytes */
+    image_gate_break(s->gate, reason); /* or the reader for the dump */
+}
+
+static void *sender_thread(void *ctx)
+{
+    struct migration_sending *s = ctx;
+    s->rc = send_all(s, &s->error);
+    if (s->rc < 0) {
+        stop(s, &s->error);
+        error_wrap(&s->error, "sending the image to node %s", s->peer);
+    }
+    client_upload_free(s->upload); /* a target that waits for more hears at once */
+    s->upload = NULL;
+    tell(s, &s->ended);
+    return NULL;
+}
+
+/* ---- from outside ---- */
 
 static int new_client(struct migration *m, struct client **ret, struct error *err)
 {
@@ -58,8 +126,7 @@ static int new_client(struct migration *m, struct client **ret, struct error *er
     const char *address = m->journal.assignment.peer_address;
     if (!address || !*address || !m->journal.assignment.ticket)
         return error_set(err, ERROR_INVALID,
-                         "the broker named no address or no ticket for the "
-                         "target");
+                         "the broker named no address or no ticket for the target");
     autofree char *url = xasprintf("%s://%s", config->peers_use_tls ? "https" : "http", address);
     struct client_config client = {.base_url = url,
                                    .token = m->journal.assignment.ticket,
@@ -70,100 +137,155 @@ static int new_client(struct migration *m, struct client **ret, struct error *er
     return client_new(&client, ret, err);
 }
 
-/* Makes the client known, so that an abort can interrupt it; -1 when the agent stops already. */
-static int show_client(struct migration *m, struct client *client, struct error *err)
+static uint64_t most_bytes(const struct migration *m)
 {
-    struct migrations *all = m->all;
-    pthread_mutex_lock(&all->lock);
-    bool stopping = all->stopping;
-    if (!stopping)
-        m->sender = client;
-    pthread_mutex_unlock(&all->lock);
-    return stopping ? error_set(err, ERROR_FAILED, "the agent is being stopped") : 0;
+    uint64_t most = m->journal.assignment.max_bytes;
+    return most ? most : JSON_INTEGER_MAX;
 }
 
-static void hide_client(struct migration *m)
+/* Shows the sending to whoever may have to interrupt it; -1 when the agent stops already. */
+static int show(struct migration *m, struct migration_sending *s, struct error *err)
 {
     pthread_mutex_lock(&m->all->lock);
-    m->sender = NULL;
+    bool stopping = s && m->all->stopping;
+    if (!stopping)
+        m->sender = s;
     pthread_mutex_unlock(&m->all->lock);
+    return stopping ? error_set(err, ERROR_BUSY, "the agent is being stopped") : 0;
 }
 
-static int upload(struct sending *s, struct client *client, struct error *err)
+static void join(struct migration_sending *s)
 {
-    struct migration *m = s->m;
-    autofree char *path = xasprintf("/v1/images/%s", m->id);
-    autojson *reply = NULL;
-    struct migration_ticker *ticker = migration_ticker_new(m, &s->read_bytes, m->journal.bytes);
-    int rc =
-        client_upload(client, path, take_bytes, s, m->all->config.stall_timeout_ms, &reply, err);
-    migration_ticker_free(ticker);
-    if (rc < 0)
-        error_wrap(err, "sending the image to node %s (%s)", m->journal.assignment.peer_node,
-                   m->journal.assignment.peer_address);
-    return rc;
+    if (s->sending)
+        pthread_join(s->sender, NULL);
+    if (s->reading)
+        pthread_join(s->reader, NULL);
+    s->sending = s->reading = false;
 }
 
-static int send_with(struct sending *s, struct client *client, struct error *err)
+static int start_threads(struct migration_sending *s, struct error *err)
 {
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, reader_thread, s) != 0)
-        return error_set(err, ERROR_BUSY, "no thread to read the image");
-    int rc = show_client(s->m, client, err);
-    if (rc == 0) {
-        rc = upload(s, client, err);
-        hide_client(s->m);
-    }
-    if (rc < 0) {
-        struct error reason = *err;
-        image_pipe_break(s->pipe, &reason); /* the reader may wait for room */
-        image_follow_stop(s->m->follow);    /* or for hashes */
-    }
-    pthread_join(thread, NULL);
-    if (rc == 0 && s->rc < 0) {
-        /* a target that is content with less than all of it: not possible, but not success */
+    s->reading = pthread_create(&s->reader, NULL, reader_thread, s) == 0;
+    s->sending = s->reading && pthread_create(&s->sender, NULL, sender_thread, s) == 0;
+    return s->sending ? 0 : error_set(err, ERROR_BUSY, "no thread to send the image");
+}
+
+/* Starts the threads and waits for the target's word. */
+static int start(struct migration_sending *s, struct error *err)
+{
+    autofree char *path = xasprintf("/v1/images/%s", s->m->id);
+    if (show(s->m, s, err) < 0 ||
+        client_upload_begin(s->client, path, s->m->all->config.stall_timeout_ms, &s->upload, err) <
+            0 ||
+        start_threads(s, err) < 0)
+        return -1;
+    pthread_mutex_lock(&s->lock);
+    while (!s->accepted && !s->ended)
+        pthread_cond_wait(&s->changed, &s->lock);
+    bool accepted = s->accepted;
+    pthread_mutex_unlock(&s->lock);
+    if (accepted)
+        return 0;
+    join(s);
+    if (err)
         *err = s->error;
-        rc = -1;
-    }
-    return rc;
+    return -1;
 }
 
-int migration_send(struct migration *m, bool *ret_unsure, struct error *err)
+int migration_sending_start(struct migration *m, struct migration_sending **ret, struct error *err)
 {
-    autofree char *image_dir = migration_image_dir(m);
     const struct assignment *a = &m->journal.assignment;
+    AUTO(migration_sending) s = xcalloc(1, sizeof(*s));
     struct workload_info info = {0};
+    s->m = m;
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    atomic_init(&s->manifest_at, UINT64_MAX);
+    s->pipe = image_pipe_new();
+    s->gate = image_gate_new();
+    s->image_dir = migration_image_dir(m);
+    s->peer = xasprintf("%s (%s)", a->peer_node, a->peer_address ? a->peer_address : "nowhere");
+    s->manifest = image_manifest_new(a->workload, 0);
     if (workloads_get(m->all->config.workloads, a->workload, &info, err) < 0)
         return -1;
-    autofree char *folder = steal_ptr(&info.dir);
+    s->folder = steal_ptr(&info.dir);
     workload_info_done(&info);
-    struct image_totals folder_totals = {0};
-    uint64_t image_bytes = 0;
-    AUTO(client) client = NULL;
-    uint64_t most = a->max_bytes ? a->max_bytes : JSON_INTEGER_MAX;
-    if (image_dir_bytes(image_dir, &image_bytes, err) < 0 ||
-        image_folder_check(folder, most, &folder_totals, err) < 0 ||
-        new_client(m, &client, err) < 0)
+    if (new_client(m, &s->client, err) < 0)
         return -1;
-    m->journal.bytes = image_bytes + folder_totals.bytes;
-    AUTO(image_manifest) manifest = image_manifest_new(a->workload, m->journal.root_pid);
-    manifest->tasks = m->journal.tasks;
-    manifest->threads = m->journal.threads;
-    image_manifest_set_stopped(manifest, m->journal.stopped_pids);
-    struct sending s = {.m = m, .pipe = image_pipe_new(), .manifest_at = UINT64_MAX};
-    s.job = (struct image_stream_job){.image_dir = image_dir,
-                                      .folder = folder,
-                                      .manifest = manifest,
-                                      .max_bytes = most,
-                                      .follow = m->follow,
-                                      .sent_bytes = &s.read_bytes,
-                                      .manifest_begun = &s.manifest_begun,
-                                      .write = write_pipe,
-                                      .ctx = &s};
-    int rc = send_with(&s, client, err);
-    *ret_unsure = rc < 0 && s.handed_bytes > atomic_load(&s.manifest_at);
-    image_pipe_free(s.pipe);
-    return rc;
+    s->job = (struct image_stream_job){.image_dir = s->image_dir,
+                                       .folder = s->folder,
+                                       .manifest = s->manifest,
+                                       .max_bytes = most_bytes(m),
+                                       .gate = s->gate,
+                                       .sent_bytes = &s->read_bytes,
+                                       .manifest_begun = &s->manifest_begun,
+                                       .room = pipe_room,
+                                       .write = pipe_write,
+                                       .flush = pipe_flush,
+                                       .ctx = s};
+    if (start(s, err) < 0)
+        return -1;
+    *ret = steal_ptr(&s);
+    return 0;
+}
+
+void migration_sending_dumped(struct migration_sending *s)
+{
+    const struct journal *journal = &s->m->journal;
+    s->manifest->pid = journal->root_pid;
+    s->manifest->tasks = journal->tasks;
+    s->manifest->threads = journal->threads;
+    image_manifest_set_stopped(s->manifest, journal->stopped_pids);
+    image_gate_set(s->gate, IMAGE_GATE_DUMPED);
+}
+
+int migration_sending_finish(struct migration_sending *s, bool *ret_unsure, struct error *err)
+{
+    struct migration *m = s->m;
+    struct image_totals folder = {0};
+    uint64_t image_bytes = 0;
+    *ret_unsure = false;
+    if (image_dir_bytes(s->image_dir, &image_bytes, err) < 0 ||
+        image_folder_check(s->folder, most_bytes(m), &folder, err) < 0)
+        return -1;
+    m->journal.bytes = image_bytes + folder.bytes;
+    image_gate_set(s->gate, IMAGE_GATE_OPEN);
+    struct migration_ticker *ticker = migration_ticker_new(m, &s->read_bytes, m->journal.bytes);
+    join(s);
+    migration_ticker_free(ticker);
+    *ret_unsure = s->rc < 0 && s->unsure;
+    if (s->rc < 0 && err)
+        *err = s->error;
+    return s->rc;
+}
+
+void migration_sending_interrupt(struct migration_sending *s, const struct error *reason)
+{
+    client_interrupt(s->client); /* the sender may wait for the target */
+    stop(s, reason);
+}
+
+void migration_sending_free(struct migration_sending *s)
+{
+    if (!s)
+        return;
+    struct error reason;
+    error_set(&reason, ERROR_FAILED, "the sending was given up");
+    show(s->m, NULL, NULL);
+    if (s->reading)
+        migration_sending_interrupt(s, &reason);
+    join(s);
+    client_upload_free(s->upload);
+    client_free(s->client);
+    image_manifest_free(s->manifest);
+    image_pipe_free(s->pipe);
+    image_gate_free(s->gate);
+    pthread_cond_destroy(&s->changed);
+    pthread_mutex_destroy(&s->lock);
+    free(s->image_dir);
+    free(s->folder);
+    free(s->peer);
+    free(s);
 }
 
 /* ---- progress ---- */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* migration_source.c - the source's part: dump, send, and then kill or resume.
+/* migration_source.c - the source's part: dump and send, and then kill or resume.
  *
  *   NONE -> DUMPING -> DUMPED -> SENDING -> SENT -----> KILLING -> KILLED
  *     |        |          |         |  \-> UNSURE --/
  *     |        |          |         |        |
  *     +--------+----------+---------+--------+--> RESUMING -> RESUMED, or FAILED (resumed alone)
  *
- * Nothing is frozen before all that can be checked has been. From DUMPED on the tasks are stopped,
+ * Nothing is frozen before all that can be checked has been. Pages go out while the engine still
+ * dumps; a dump that fails leaves that transfer waiting until the broker has heard why, or the
+ * target's view of it would be told first. From DUMPED on the tasks are stopped,
  * and only the broker's word moves them, with one exception: as long as the manifest has not
  * gone out, the target cannot have the whole image, so a failed sending resumes by itself. */
 #include <stdio.h>
@@ -159,10 +161,7 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
         return -1;
     if (workloads_hold(workloads, workload_of(m), m->id, err) < 0)
         return -1;
-    m->follow = image_follow_start(image_dir);
-    int rc = engine_dump(engine, &job, &result, err);
-    image_follow_settle(m->follow);
-    if (rc < 0) {
+    if (engine_dump(engine, &job, &result, err) < 0) {
         snprintf(log, log_bytes, "%s", result.log_tail);
         undo_dump(m, err);
         return -1;
@@ -173,6 +172,7 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
         return -1;
     }
     m->journal.bytes = result.image_bytes;
+    migration_sending_dumped(m->sending);
     return 0;
 }
 
@@ -186,6 +186,8 @@ static int dump_it(struct migration *m, char *log, size_t log_bytes, struct erro
         workloads_get(m->all->config.workloads, workload_of(m), &info, err) < 0)
         return -1;
     int rc = check_dump(m, engine, &info, image_dir, err);
+    if (rc == 0)
+        rc = migration_sending_start(m, &m->sending, err);
     if (rc < 0)
         error_wrap(err, "'%s' was not frozen", workload_of(m));
     else
@@ -209,6 +211,12 @@ static bool dump(struct migration *m)
 }
 
 /* ---- resume ---- */
+
+static void end_sending(struct migration *m)
+{
+    migration_sending_free(m->sending);
+    m->sending = NULL;
+}
 
 /* With a dump that was cut off the engine's own traces are removed first. */
 static int abort_dump(struct migration *m, const struct workload_info *info, struct error *err)
@@ -259,6 +267,7 @@ static bool resume(struct migration *m)
     int64_t begun_ms = migration_now_ms(m);
     struct error err = {0};
     begin_resuming(m);
+    end_sending(m);
     if (resume_tasks(m, &err) < 0) {
         error_wrap(&err, "'%s' could not be resumed", workload_of(m));
         migration_fail(m, m->journal.step, begun_ms, &err, NULL);
@@ -275,6 +284,7 @@ static void resume_alone(struct migration *m, int64_t begun_ms, struct error *er
 {
     struct error second = {0};
     begin_resuming(m);
+    end_sending(m);
     if (resume_tasks(m, &second) < 0) {
         error_add(err, "; and '%s' could not be resumed: %s", workload_of(m), second.message);
         migration_fail(m, m->journal.step, begun_ms, err, NULL);
@@ -285,12 +295,24 @@ static void resume_alone(struct migration *m, int64_t begun_ms, struct error *er
     migration_remove_images(m);
 }
 
+/* What the dump began to send; or all of it, when the agent began anew since. */
+static int finish_sending(struct migration *m, bool *ret_unsure, struct error *err)
+{
+    if (!m->sending && migration_sending_start(m, &m->sending, err) == 0)
+        migration_sending_dumped(m->sending);
+    return m->sending ? migration_sending_finish(m->sending, ret_unsure, err) : -1;
+}
+
 static bool send_it(struct migration *m)
 {
     int64_t begun_ms = migration_now_ms(m);
     struct error err = {0};
     bool unsure = false;
-    if (migration_begin(m, JOURNAL_SENDING, &err) == 0 && migration_send(m, &unsure, &err) == 0) {
+    int rc = migration_begin(m, JOURNAL_SENDING, &err);
+    if (rc == 0)
+        rc = finish_sending(m, &unsure, &err);
+    end_sending(m);
+    if (rc == 0) {
         migration_step(m, JOURNAL_SENT, MIGRATION_REPORT_SENT, begun_ms);
         return true;
     }
@@ -313,6 +335,7 @@ static bool kill_copy(struct migration *m)
     int64_t begun_ms = migration_now_ms(m);
     struct error err = {0};
     struct workload_info info = {0};
+    end_sending(m);
     if (migration_begin(m, JOURNAL_KILLING, &err) < 0)
         log_warn("killing the moved copy without a journal", LOG_STR("migration", m->id),
                  LOG_STR("error", err.message));
@@ -430,6 +453,7 @@ bool migration_source_recover(struct migration *m)
 bool migration_source_forget(struct migration *m)
 {
     enum journal_step step = m->journal.step;
+    end_sending(m);
     if (step != JOURNAL_NONE && step != JOURNAL_FAILED && step != JOURNAL_RESUMED &&
         step != JOURNAL_KILLED)
         return false;

@@ -103,10 +103,6 @@ void migration_remove_images(struct migration *m)
 {
     autofree char *dir = migration_image_dir(m);
     struct error err;
-    image_follow_free(m->follow); /* its descriptors would keep the files */
-    m->follow = NULL;
-    image_check_free(m->check);
-    m->check = NULL;
     if (file_remove_tree(dir, &err) < 0)
         log_warn("images cannot be removed", LOG_STR("migration", m->id),
                  LOG_STR("error", err.message));

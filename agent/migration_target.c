@@ -241,22 +241,6 @@ static int run_restore(struct migration *m, struct engine *engine, const struct 
     return rc;
 }
 
-/* Restores stopped, while the pages are compared with the manifest; both must be well. */
-static int restore_checked(struct migration *m, struct engine *engine, const struct engine_job *job,
-                           struct error *err)
-{
-    if (!m->manifest)
-        return error_set(err, ERROR_FAILED, "the agent ended before the image was verified");
-    if (!m->check && image_check_start(job->image_dir, m->manifest, &m->check, err) < 0)
-        return -1;
-    int rc = run_restore(m, engine, job, err);
-    if (rc == 0)
-        rc = image_check_wait(m->check, err);
-    image_check_free(m->check);
-    m->check = NULL;
-    return rc;
-}
-
 static bool restore(struct migration *m)
 {
     int64_t begun_ms = migration_now_ms(m);
@@ -270,7 +254,7 @@ static bool restore(struct migration *m)
     struct engine_result result = {0};
     struct engine *engine = migration_engine(m, &err);
     if (engine && migration_begin(m, JOURNAL_RESTORING, &err) == 0 && place_folder(m, &err) == 0) {
-        if (restore_checked(m, engine, &job, &err) == 0) {
+        if (run_restore(m, engine, &job, &err) == 0) {
             migration_step(m, JOURNAL_RESTORED, MIGRATION_REPORT_RESTORED, begun_ms);
             return true;
         }
@@ -419,8 +403,6 @@ bool migration_target_recover(struct migration *m)
         return discard(m);
     if (step == JOURNAL_RECEIVING)
         error_set(&err, ERROR_FAILED, "the agent ended while the image came in");
-    else if (step == JOURNAL_RECEIVED)
-        error_set(&err, ERROR_FAILED, "the agent ended before the image was verified");
     else if (step == JOURNAL_RESTORING)
         error_set(&err, ERROR_FAILED, "the agent ended while it restored '%s'", workload_of(m));
     else

@@ -136,7 +136,6 @@ static int begin_upload(struct migration_upload *upload, struct error *err)
     const struct image_sink_config config = {.image_dir = image_dir,
                                              .folder_dir = staging,
                                              .workload = m->journal.assignment.workload,
-                                             .pages_later = true,
                                              .max_bytes = room_for(m),
                                              .slack_bytes = m->all->config.slack_bytes};
     return image_sink_new(&config, &upload->sink, err);
@@ -244,17 +243,6 @@ static void note_manifest(struct migration *m, const struct image_manifest *mani
     m->journal.stopped_pids = pids_copy(manifest->stopped_pids);
 }
 
-/* The pages are compared while the broker is told and the restore begins. */
-static void start_check(struct migration *m, struct image_manifest *owned_manifest)
-{
-    autofree char *image_dir = migration_image_dir(m);
-    struct error err;
-    m->manifest = owned_manifest;
-    if (image_check_start(image_dir, m->manifest, &m->check, &err) < 0)
-        log_warn("the pages of an image cannot be compared yet", LOG_STR("migration", m->id),
-                 LOG_STR("error", err.message));
-}
-
 int migration_upload_finish(struct migration_upload *upload, uint64_t *ret_bytes, size_t *ret_files,
                             struct error *err)
 {
@@ -271,8 +259,6 @@ int migration_upload_finish(struct migration_upload *upload, uint64_t *ret_bytes
     migration_step(m, JOURNAL_RECEIVED, MIGRATION_REPORT_RECEIVED, upload->begun_ms);
     /* The journal must hold it before the source is told; else close() reports the failure. */
     upload->whole = m->journal.step == JOURNAL_RECEIVED;
-    if (upload->whole)
-        start_check(m, steal_ptr(&manifest));
     if (upload->whole) {
         give(m);
         return 0;

@@ -19,7 +19,7 @@
 #endif
 #define DEFAULT_CONNECT_TIMEOUT_MS 5000
 #define DEFAULT_TIMEOUT_MS         30000
-#define UPLOAD_BUFFER_BYTES        (2L * 1024 * 1024) /* the most that libcurl takes */
+#define UPLOAD_BUFFER_BYTES        (512L * 1024) /* more would fall out of the cache */
 #define EXPECT_TIMEOUT_MS          5000L
 #define TOKEN_MAX_BYTES            512
 
@@ -47,10 +47,10 @@ struct exchange {
     struct sse *sse; /* NULL: the reply is collected */
     int sse_result;
     struct error sse_error;
-    ssize_t (*read)(void *ctx, char *buffer, size_t max, struct error *err);
-    void *read_ctx;
-    struct error read_error;
-    bool read_failed;
+    /* an upload's */
+    const char *bytes; /* borrowed; the next ones to send */
+    size_t left;
+    bool at_end, waits; /* no more will come; libcurl waits for more */
 };
 
 static int64_t now_ms(void)
@@ -190,11 +190,17 @@ static size_t on_reply(char *bytes, size_t size, size_t count, void *ctx)
 static size_t on_read(char *buffer, size_t size, size_t count, void *ctx)
 {
     struct exchange *x = ctx;
-    ssize_t n = x->read(x->read_ctx, buffer, size * count, &x->read_error);
-    if (n >= 0)
-        return (size_t)n;
-    x->read_failed = true;
-    return CURL_READFUNC_ABORT;
+    size_t some = x->left < size * count ? x->left : size * count;
+    x->touched_ms = now_ms();
+    if (some == 0 && !x->at_end) {
+        x->waits = true;
+        return CURL_READFUNC_PAUSE;
+    }
+    if (some > 0)
+        memcpy(buffer, x->bytes, some);
+    x->bytes += some;
+    x->left -= some;
+    return some;
 }
 
 /* The exchange */
@@ -244,11 +250,6 @@ static int failure(const struct exchange *x, CURLcode code, struct error *err)
 {
     const struct client *client = x->client;
     const char *problem = x->problem[0] ? x->problem : curl_easy_strerror(code);
-    if (x->read_failed) {
-        if (err)
-            *err = x->read_error;
-        return -1;
-    }
     if (x->reply_too_large)
         return error_set(err, ERROR_UPSTREAM, "the reply of %s is larger than %lu bytes",
                          place(client), CLIENT_REPLY_MAX_BYTES);
@@ -267,34 +268,39 @@ static int failure(const struct exchange *x, CURLcode code, struct error *err)
     return error_set(err, ERROR_UNREACHABLE, "cannot reach %s: %s", place(client), problem);
 }
 
-static CURLcode drive(struct exchange *x)
+/* One look at the transfer, and a wait of up to wait_ms if nothing was there to do. True when it
+ * is over, with *ret_code. */
+static bool step(struct exchange *x, CURLcode *ret_code)
 {
     struct client *client = x->client;
-    for (;;) {
-        int running = 0, left = 0;
-        if (curl_multi_perform(client->multi, &running) != CURLM_OK)
-            return CURLE_FAILED_INIT;
-        CURLMsg *message = curl_multi_info_read(client->multi, &left);
-        if (message && message->msg == CURLMSG_DONE)
-            return message->data.result;
-        if (atomic_load(&client->interrupted))
-            return CURLE_ABORTED_BY_CALLBACK;
-        int wait_ms = 1000;
-        if (x->idle_timeout_ms) {
-            int64_t left_ms = x->touched_ms + (int64_t)x->idle_timeout_ms - now_ms();
-            if (left_ms <= 0) {
-                x->idle = true;
-                return CURLE_OPERATION_TIMEDOUT;
-            }
-            wait_ms = left_ms < wait_ms ? (int)left_ms : wait_ms;
-        }
-        if (curl_multi_poll(client->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
-            return CURLE_FAILED_INIT;
+    int running = 0, left = 0, wait_ms = 1000;
+    *ret_code = CURLE_FAILED_INIT;
+    if (curl_multi_perform(client->multi, &running) != CURLM_OK)
+        return true;
+    CURLMsg *message = curl_multi_info_read(client->multi, &left);
+    if (message && message->msg == CURLMSG_DONE) {
+        *ret_code = message->data.result;
+        return true;
     }
+    if (atomic_load(&client->interrupted)) {
+        *ret_code = CURLE_ABORTED_BY_CALLBACK;
+        return true;
+    }
+    if (x->waits)
+        return false;
+    if (x->idle_timeout_ms) {
+        int64_t left_ms = x->touched_ms + (int64_t)x->idle_timeout_ms - now_ms();
+        x->idle = left_ms <= 0;
+        *ret_code = CURLE_OPERATION_TIMEDOUT;
+        if (x->idle)
+            return true;
+        wait_ms = left_ms < wait_ms ? (int)left_ms : wait_ms;
+    }
+    *ret_code = CURLE_FAILED_INIT;
+    return curl_multi_poll(client->multi, NULL, 0, wait_ms, NULL) != CURLM_OK;
 }
 
-/* Runs what set_common and its caller set up. 0 when there is a reply, whatever its status. */
-static int perform(struct exchange *x, struct error *err)
+static int begin(struct exchange *x, struct error *err)
 {
     struct client *client = x->client;
     if (atomic_load(&client->interrupted))
@@ -302,7 +308,13 @@ static int perform(struct exchange *x, struct error *err)
     x->touched_ms = now_ms();
     if (curl_multi_add_handle(client->multi, client->easy) != CURLM_OK)
         return error_set(err, ERROR_INTERNAL, "libcurl takes no call");
-    CURLcode code = drive(x);
+    return 0;
+}
+
+/* What a transfer that is over came to: 0 when there is a reply, whatever its status. */
+static int end(struct exchange *x, CURLcode code, struct error *err)
+{
+    struct client *client = x->client;
     curl_multi_remove_handle(client->multi, client->easy);
     if (code == CURLE_OK || x->sse_result > 0)
         return 0;
@@ -311,12 +323,24 @@ static int perform(struct exchange *x, struct error *err)
             *err = x->sse_error;
         return -1;
     }
-    if (atomic_load(&client->interrupted) && code == CURLE_ABORTED_BY_CALLBACK && !x->read_failed)
+    if (atomic_load(&client->interrupted) && code == CURLE_ABORTED_BY_CALLBACK)
         return interrupted(client, err);
     if (x->idle)
-        return error_set(err, ERROR_TIMEOUT, "nothing came from %s for %llu ms", place(client),
+        return error_set(err, ERROR_TIMEOUT, "nothing %s %s for %llu ms",
+                         x->bytes ? "is taken by" : "came from", place(client),
                          (unsigned long long)x->idle_timeout_ms);
     return failure(x, code, err);
+}
+
+/* Runs what set_common and its caller set up. 0 when there is a reply, whatever its status. */
+static int perform(struct exchange *x, struct error *err)
+{
+    CURLcode code = CURLE_OK;
+    if (begin(x, err) < 0)
+        return -1;
+    while (!step(x, &code))
+        ;
+    return end(x, code, err);
 }
 
 static int parse_reply(const struct exchange *x, json_object **ret, struct error *err)
@@ -500,35 +524,97 @@ int client_events(struct client *client, const char *path, uint64_t idle_timeout
     return rc;
 }
 
-int client_upload(struct client *client, const char *path,
-                  ssize_t (*read)(void *ctx, char *buffer, size_t max, struct error *err),
-                  void *ctx, uint64_t stall_timeout_ms, json_object **ret_body, struct error *err)
+struct client_upload {
+    struct exchange x;
+    struct curl_slist *headers; /* owned */
+    bool over;                  /* the transfer is; x has its reply */
+};
+
+int client_upload_begin(struct client *client, const char *path, uint64_t stall_timeout_ms,
+                        struct client_upload **ret, struct error *err)
 {
-    struct exchange x = {.client = client, .read = read, .read_ctx = ctx};
+    AUTO(client_upload) upload = xcalloc(1, sizeof(*upload));
     autofree char *url = xasprintf("%s%s", client->base_url, path);
     struct curl_slist *own = curl_slist_append(NULL, "Transfer-Encoding: chunked");
+    upload->over = true;
+    upload->x =
+        (struct exchange){.client = client, .bytes = "", .idle_timeout_ms = stall_timeout_ms};
     /* A ticket that is not accepted is refused before a byte of the image is sent. */
-    struct curl_slist *headers = also(client, curl_slist_append(own, "Expect: 100-continue"));
-    set_common(&x, url, headers);
-    CURL *easy = client->easy;
-    curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
-    curl_easy_setopt(easy, CURLOPT_READFUNCTION, on_read);
-    curl_easy_setopt(easy, CURLOPT_READDATA, &x);
-    curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
-    curl_easy_setopt(easy, CURLOPT_EXPECT_100_TIMEOUT_MS, EXPECT_TIMEOUT_MS);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)((stall_timeout_ms + 999) / 1000));
+    upload->headers = also(client, curl_slist_append(own, "Expect: 100-continue"));
+    set_common(&upload->x, url, upload->headers);
+    curl_easy_setopt(client->easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(client->easy, CURLOPT_READFUNCTION, on_read);
+    curl_easy_setopt(client->easy, CURLOPT_READDATA, &upload->x);
+    curl_easy_setopt(client->easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
+    curl_easy_setopt(client->easy, CURLOPT_EXPECT_100_TIMEOUT_MS, EXPECT_TIMEOUT_MS);
+    if (begin(&upload->x, err) < 0)
+        return -1;
+    upload->over = false;
+    *ret = steal_ptr(&upload);
+    return 0;
+}
+
+/* Lets libcurl take more, until all is taken or the transfer is over. */
+static int push(struct client_upload *upload, struct error *err)
+{
+    struct exchange *x = &upload->x;
+    CURLcode code = CURLE_OK;
+    if (upload->over)
+        return error_set(err, ERROR_CONFLICT, "the upload to %s is over already", place(x->client));
+    x->touched_ms = now_ms();
+    if (x->waits) {
+        x->waits = false;
+        curl_easy_pause(x->client->easy, CURLPAUSE_CONT);
+    }
+    while (x->at_end || x->left > 0) {
+        if (!step(x, &code))
+            continue;
+        upload->over = true;
+        return end(x, code, err);
+    }
+    return 0;
+}
+
+static int upload_reply(struct client_upload *upload, json_object **ret, struct error *err)
+{
     autojson *reply = NULL;
-    int rc = perform(&x, err);
+    int rc = parse_reply(&upload->x, &reply, err);
     if (rc == 0)
-        rc = parse_reply(&x, &reply, err);
-    if (rc == 0)
-        rc = error_from_reply(&x, reply, err);
-    headers_free(headers);
-    free(x.reply);
-    if (ret_body)
-        *ret_body = steal_ptr(&reply);
+        rc = error_from_reply(&upload->x, reply, err);
+    if (ret)
+        *ret = steal_ptr(&reply);
     return rc;
+}
+
+int client_upload_write(struct client_upload *upload, const void *data, size_t length,
+                        struct error *err)
+{
+    upload->x.bytes = data;
+    upload->x.left = length;
+    if (push(upload, err) < 0)
+        return -1;
+    if (!upload->over)
+        return 0;
+    if (upload_reply(upload, NULL, err) < 0)
+        return -1;
+    return error_set(err, ERROR_UPSTREAM, "%s answered before it had all", place(upload->x.client));
+}
+
+int client_upload_finish(struct client_upload *upload, json_object **ret_body, struct error *err)
+{
+    upload->x.at_end = true;
+    return push(upload, err) < 0 ? -1 : upload_reply(upload, ret_body, err);
+}
+
+void client_upload_free(struct client_upload *upload)
+{
+    if (!upload)
+        return;
+    if (!upload->over)
+        curl_multi_remove_handle(upload->x.client->multi, upload->x.client->easy);
+    headers_free(upload->headers);
+    free(upload->x.reply);
+    free(upload);
 }
 
 char *client_escape(const char *text)

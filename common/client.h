@@ -62,12 +62,21 @@ int client_events(struct client *client, const char *path, uint64_t idle_timeout
                   int (*event)(void *ctx, const char *id, const char *name, const char *data),
                   void *ctx, struct error *err);
 
-/* An upload whose length is not known beforehand: `read` fills up to `max` bytes, returns how
- * many, 0 at the end, -1 to give up with *err set. A transfer slower than 1 byte/s for
- * `stall_timeout_ms` is ended. The reply is treated as by client_request. */
-int client_upload(struct client *client, const char *path,
-                  ssize_t (*read)(void *ctx, char *buffer, size_t max, struct error *err),
-                  void *ctx, uint64_t stall_timeout_ms, json_object **ret_body, struct error *err);
+/* An upload whose length is not known beforehand. Nothing else may be called meanwhile with its
+ * client, which is borrowed. */
+struct client_upload; /* opaque */
+
+int client_upload_begin(struct client *client, const char *path, uint64_t stall_timeout_ms,
+                        struct client_upload **ret, struct error *err);
+/* Returns when all of it is on its way, the first time also not before the server has accepted
+ * the upload. Errors: those of client_request when the server refuses; ERROR_TIMEOUT when it takes
+ * nothing for `stall_timeout_ms`. Between two calls there may be any time. */
+int client_upload_write(struct client_upload *upload, const void *data, size_t length,
+                        struct error *err);
+/* Ends the upload; the reply is treated as by client_request. */
+int client_upload_finish(struct client_upload *upload, json_object **ret_body, struct error *err);
+void client_upload_free(struct client_upload *upload); /* breaks it off; NULL is fine */
+DEFINE_AUTO(client_upload)
 /* Makes a call that runs in another thread end soon with ERROR_TIMEOUT; sticks. */
 void client_interrupt(struct client *client);
 

@@ -15,13 +15,14 @@
 set -euo pipefail
 
 run_packages=(libmicrohttpd12 libjson-c5 libsqlite3-0 libcurl3-gnutls libarchive13 libcpuid16
-    libzydis4.0 libgnutls30 criu ca-certificates iproute2 util-linux procps)
+    libzydis4.0 libgnutls30 libxxhash0 criu ca-certificates iproute2 util-linux procps)
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config libmicrohttpd-dev libjson-c-dev
     libsqlite3-dev libcurl4-gnutls-dev libgnutls28-dev libarchive-dev libcpuid-dev
-    libzydis-dev)
+    libzydis-dev libxxhash-dev)
 demo_packages=(curl jq iproute2 util-linux procps debian-archive-keyring)
 test_packages=(libcmocka-dev binutils clang clang-format clang-tidy cppcheck shellcheck codespell mandoc
-    gnutls-bin curl jq git sqlite3 python3 python3-yaml python3-jsonschema debian-archive-keyring
+    gnutls-bin xxhash curl jq git sqlite3 python3 python3-yaml python3-jsonschema
+    debian-archive-keyring
     # the tools that tests/integration/mask_formats.sh hands masks to
     cpuid openssl default-jre-headless age libopenblas0-pthread qemu-user libvirt0 libvirt-clients
     libxml2-utils)

@@ -133,6 +133,7 @@ lint_rules() {
     code '#include [<"]microhttpd\.h' "${sources[@]}" | except 'common/http[a-z_]*\.[ch]|tests/bench/bare_mhd\.c' | rule "microhttpd.h belongs to common/http*.c"
     code '#include [<"]curl/' "${sources[@]}" | except 'common/client[a-z_]*\.[ch]' | rule "curl belongs to common/client*.c"
     code '#include [<"]gnutls/' "${sources[@]}" | except 'common/(digest|http_tls)\.[ch]' | rule "GnuTLS belongs to common/digest.c and http_tls.c"
+    code '#include [<"]xxhash' "${sources[@]}" | except 'common/checksum\.[ch]' | rule "xxhash belongs to common/checksum.c"
     code '#include [<"]libcpuid' "${sources[@]}" | cut -d: -f1 | sort -u | sed 1d | rule "libcpuid has one door"
     code '#include [<"]Zydis/' "${sources[@]}" | except 'agent/disassembly\.c' | rule "Zydis belongs to agent/disassembly.c"
     code '#include [<"]archive(_entry)?\.h' "${sources[@]}" | cut -d: -f1 | sort -u | except 'tests/unit/[a-z_]*\.c' | grep -v '^agent/archive' | sed 1d | rule "libarchive has one door"

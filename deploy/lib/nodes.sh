@@ -90,6 +90,10 @@ node_up() {
     ip -n "$SITE_NAME-hub" link set "to-$number" master bridge up
     ip -n "$net" addr add "$address/24" dev eth0
     ip -n "$net" link set eth0 up
+    # What paces by a timer (bbr) only slows a link that loses nothing; not allowed everywhere.
+    ip netns exec "$net" sh -c 'for way in cubic reno; do
+        echo "$way" 2>/dev/null >/proc/sys/net/ipv4/tcp_congestion_control && break
+    done' 2>/dev/null || true
     # A restored task takes its old pid again, so each node counts from elsewhere.
     (without_descriptors setsid nsenter "--net=/run/netns/$net" -- \
         unshare --pid --mount --fork --mount-proc --propagation private -- \

@@ -94,14 +94,19 @@ static inline int fixture_gather(void *ctx, const void *data, size_t length, str
     return 0;
 }
 
-static inline struct image_sink *fixture_sink(const struct image_fixture *f, uint64_t max_bytes,
-                                              bool pages_later)
+static inline void fixture_checksum(const void *data, size_t length, char hex[CHECKSUM_HEX_BYTES])
+{
+    AUTO(checksum) sum = checksum_new();
+    checksum_update(sum, data, length);
+    checksum_hex(sum, hex);
+}
+
+static inline struct image_sink *fixture_sink(const struct image_fixture *f, uint64_t max_bytes)
 {
     const struct image_sink_config config = {.image_dir = f->got_image,
                                              .folder_dir = f->got_folder,
                                              .workload = "w1",
                                              .max_bytes = max_bytes,
-                                             .pages_later = pages_later,
                                              .slack_bytes = 4096};
     struct image_sink *sink = NULL;
     struct error err;
@@ -115,7 +120,7 @@ static inline int fixture_feed(const struct image_fixture *f, const void *data, 
                                size_t piece, uint64_t max_bytes, struct image_manifest **ret,
                                struct error *err)
 {
-    struct image_sink *sink = fixture_sink(f, max_bytes, false);
+    struct image_sink *sink = fixture_sink(f, max_bytes);
     struct image_manifest *manifest = NULL;
     uint64_t bytes = 0;
     int rc = 0;

@@ -119,8 +119,8 @@ static struct image_manifest *new_manifest(void)
 
 static void add_file(struct image_manifest *manifest, const char *name, const char *content)
 {
-    char hex[SHA256_HEX_BYTES];
-    sha256_hex(content, strlen(content), hex);
+    char hex[CHECKSUM_HEX_BYTES];
+    fixture_checksum(content, strlen(content), hex);
     image_manifest_add(manifest, name, strlen(content), hex);
 }
 
@@ -236,6 +236,32 @@ static void forged_entries_are_refused(void **state)
           {"folder/a/b", '0', 0644, "x", NULL, 0}},
          3,                                                                                     "beneath a file"     },
         {{{"image/a", '0', 0644, "x", NULL, 0}},                                             1, "no 'folder'"        },
+        {{{"pages", '0', 0644, "x", NULL, 0}},                                               1, "must be a directory"},
+        {{{"pages", '2', 0777, NULL, "/etc", 0}},                                           1, "a symbolic link"    },
+        {{{"pages/pages-1.img@0", '5', 0755, NULL, NULL, 0}},                                1, "a directory"        },
+        {{{"pages/pages-1.img@0", '2', 0777, NULL, "/etc/passwd", 0}},                       1, "a symbolic link"    },
+        {{{"pages/../x@0", '0', 0644, "x", NULL, 0}},                                        1, "'..'"               },
+        {{{"pages/a/pages-1.img@0", '0', 0644, "x", NULL, 0}},                               1, "plain files"        },
+        {{{"pages/core-1.img@0", '0', 0644, "x", NULL, 0}},                                  1, "no piece of memory" },
+        {{{"pages/pages-1.img", '0', 0644, "x", NULL, 0}},                                   1, "no piece of memory" },
+        {{{"pages/pages-1.img@", '0', 0644, "x", NULL, 0}},                                  1, "no piece of memory" },
+        {{{"pages/pages-1.img@00", '0', 0644, "x", NULL, 0}},                                1, "no piece of memory" },
+        {{{"pages/pages-1.img@-1", '0', 0644, "x", NULL, 0}},                                1, "no piece of memory" },
+        {{{"pages/pages-1.img@9999999999999999999", '0', 0644, "x", NULL, 0}},
+         1,                                                                                     "no piece of memory" },
+        {{{"pages/pages-1.img@1", '0', 0644, "x", NULL, 0}},                                 1, "does not follow"    },
+        {{{"pages/pages-1.img@0", '0', 0644, "xx", NULL, 0},
+          {"pages/pages-1.img@1", '0', 0644, "x", NULL, 0}},
+         2,                                                                                     "does not follow"    },
+        {{{"pages/pages-1.img@0", '0', 0644, "x", NULL, 0},
+          {"pages/pages-1.img@0", '0', 0644, "y", NULL, 0}},
+         2,                                                                                     "does not follow"    },
+        {{{"pages/pages-1.img@0", '0', 0644, "x", NULL, 0},
+          {"image/pages-1.img", '0', 0644, "y", NULL, 0}},
+         2,                                                                                     "twice"              },
+        {{{"image/pages-1.img", '0', 0644, "x", NULL, 0},
+          {"pages/pages-1.img@0", '0', 0644, "y", NULL, 0}},
+         2,                                                                                     "twice"              },
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct fixture_bytes bytes = {0};
@@ -273,6 +299,55 @@ static void a_hand_made_stream_is_accepted(void **state)
     put_end(&bytes);
     image_fixture_clear(f);
     assert_int_equal(fixture_feed(f, bytes.data, bytes.length, 512, 10 * MIB, NULL, NULL), 0);
+    free(bytes.data);
+}
+
+static void put_piece(struct fixture_bytes *bytes, const char *file, size_t offset,
+                      const char *content)
+{
+    autofree char *name = xasprintf("pages/%s@%zu", file, offset);
+    put_entry(bytes, &(struct entry){name, '0', 0600, content, NULL, 0});
+}
+
+/* Pieces of two files in turn, with signs of life between them, as a dump of two processes. */
+static void pieces_become_files(void **state)
+{
+    struct image_fixture *f = *state;
+    static const struct entry life = {"pages/", '5', 0700, NULL, NULL, 0};
+    struct fixture_bytes bytes = {0};
+    struct error err = {0};
+    put_entry(&bytes, &life);
+    put_piece(&bytes, "pages-1.img", 0, "one ");
+    put_piece(&bytes, "pages-2.img", 0, "three ");
+    put_entry(&bytes, &life);
+    put_entry(&bytes, &life);
+    put_piece(&bytes, "pages-1.img", 4, "");
+    put_piece(&bytes, "pages-1.img", 4, "two");
+    put_piece(&bytes, "pages-3.img", 0, "");
+    put_piece(&bytes, "pages-2.img", 6, "four");
+    put_entry(&bytes, &folder);
+    AUTO(image_manifest) manifest = new_manifest();
+    add_file(manifest, "image/pages-1.img", "one two");
+    add_file(manifest, "image/pages-2.img", "three four");
+    add_file(manifest, "image/pages-3.img", "");
+    size_t before = bytes.length;
+    put_manifest(&bytes, manifest);
+    put_end(&bytes);
+    if (fixture_feed(f, bytes.data, bytes.length, 333, 10 * MIB, NULL, &err) < 0)
+        fail_msg("%s", err.message);
+    static const char *const names[] = {"pages-1.img", "pages-2.img", "pages-3.img"};
+    static const char *const contents[] = {"one two", "three four", ""};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        autofree char *path = xasprintf("%s/%s", f->got_image, names[i]), *text = NULL;
+        assert_int_equal(file_read(path, KIB, &text, NULL, &err), 0);
+        assert_string_equal(text, contents[i]);
+    }
+    /* One bit, and it is not taken. */
+    bytes.length = before;
+    bytes.data[2 * 512] ^= 1; /* behind the sign of life and a header */
+    put_manifest(&bytes, manifest);
+    put_end(&bytes);
+    expect_refused(f, &bytes, "differs from the manifest's");
     free(bytes.data);
 }
 
@@ -360,7 +435,7 @@ static void a_stream_without_end_is_ended(void **state)
     memset(value, 'x', 900 * KIB - 1);
     value[900 * KIB - 1] = '\0';
     put_pax(&bytes, "comment", value); /* headers count too */
-    struct image_sink *sink = fixture_sink(f, MIB, false);
+    struct image_sink *sink = fixture_sink(f, MIB);
     struct error err = {0};
     int rc = 0;
     for (int i = 0; rc == 0 && i < 2000; i++)
@@ -427,11 +502,11 @@ static void manifests_that_do_not_match_are_refused(void **state)
     AUTO(image_manifest) other_content = new_manifest();
     add_file(other_content, "image/a", "aaa");
     add_file(other_content, "image/b", "bbB");
-    expect_manifest_refused(f, other_content, "SHA-256 of 'image/b' differs");
+    expect_manifest_refused(f, other_content, "checksum of 'image/b' differs");
     AUTO(image_manifest) unhashed = new_manifest();
     add_file(unhashed, "image/a", "aaa");
     image_manifest_add(unhashed, "image/b", 3, "");
-    expect_manifest_refused(f, unhashed, "expected 64 hex digits");
+    expect_manifest_refused(f, unhashed, "expected 32 hex digits");
     AUTO(image_manifest) other_workload = image_manifest_new("w2", 7);
     other_workload->tasks = other_workload->threads = 1;
     add_file(other_workload, "image/a", "aaa");
@@ -575,7 +650,7 @@ static void a_broken_sink_says_why(void **state)
     struct image_manifest *manifest = NULL;
     uint64_t count = 0;
     make_valid(&bytes);
-    struct image_sink *sink = fixture_sink(f, 10 * MIB, false);
+    struct image_sink *sink = fixture_sink(f, 10 * MIB);
     assert_int_equal(image_sink_data(sink, bytes.data, 700, &err), 0);
     error_set(&reason, ERROR_CONFLICT, "the broker has ended this migration");
     image_sink_break(sink, &reason);
@@ -591,6 +666,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_hand_made_stream_is_accepted),
         TEST(forged_entries_are_refused),
+        TEST(pieces_become_files),
         TEST(long_and_deep_names_are_refused),
         TEST(a_link_hidden_in_pax_is_refused),
         TEST(too_many_bytes_are_refused),

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 
 #include "image_fixture.h"
-#include "image_pages.h"
+#include "image_name.h"
 #include "image_pipe.h"
 
 #define MIB (1024UL * 1024)
@@ -96,15 +96,13 @@ static struct image_manifest *new_manifest(void)
     return manifest;
 }
 
-static void gather(struct image_fixture *f, struct image_follow *follow,
-                   struct fixture_bytes *bytes)
+static void gather(struct image_fixture *f, struct fixture_bytes *bytes)
 {
     AUTO(image_manifest) manifest = new_manifest();
     const struct image_stream_job job = {.image_dir = f->image,
                                          .folder = f->folder,
                                          .manifest = manifest,
                                          .max_bytes = 100 * MIB,
-                                         .follow = follow,
                                          .write = fixture_gather,
                                          .ctx = bytes};
     struct error err = {0};
@@ -141,7 +139,7 @@ static void everything_comes_out_the_same(void **state)
     static const size_t pieces[] = {100, 4096, 65536 + 1, 100 * MIB};
     struct fixture_bytes bytes = {0};
     fill(f);
-    gather(f, NULL, &bytes);
+    gather(f, &bytes);
     for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
         AUTO(image_manifest) manifest = NULL;
         struct error err = {0};
@@ -167,7 +165,7 @@ static void holes_stay_holes_and_are_not_sent(void **state)
     struct fixture_bytes bytes = {0};
     struct stat st;
     fill(f);
-    gather(f, NULL, &bytes);
+    gather(f, &bytes);
     assert_true(bytes.length < 5 * MIB); /* 25 MiB of it are holes */
     assert_int_equal(fixture_feed(f, bytes.data, bytes.length, 65536, 100 * MIB, NULL, NULL), 0);
     autofree char *sparse = below(f->got_folder, "sparse");
@@ -183,7 +181,7 @@ static void holes_count_as_bytes(void **state)
     struct fixture_bytes bytes = {0};
     struct error err = {0};
     fill(f);
-    gather(f, NULL, &bytes);
+    gather(f, &bytes);
     assert_int_equal(fixture_feed(f, bytes.data, bytes.length, 65536, 10 * MIB, NULL, &err), -1);
     assert_int_equal(err.kind, ERROR_TOO_LARGE);
     assert_int_equal(image_folder_check(f->folder, 10 * MIB, NULL, &err), -1);
@@ -191,12 +189,12 @@ static void holes_count_as_bytes(void **state)
     free(bytes.data);
 }
 
-/* ---- pages hashed beside the engine ---- */
+/* ---- pages that go out while the engine dumps ---- */
 
 static void append(const char *dir, const char *name, size_t bytes, unsigned seed)
 {
     autofree char *path = below(dir, name);
-    autofree unsigned char *data = xmalloc(bytes);
+    autofree unsigned char *data = xmalloc(bytes + 1);
     autoclose int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     for (size_t i = 0; i < bytes; i++) {
         seed = seed * 1103515245U + 12345U;
@@ -205,137 +203,161 @@ static void append(const char *dir, const char *name, size_t bytes, unsigned see
     assert_int_equal(write(fd, data, bytes), bytes);
 }
 
-/* The same stream, whether pages are hashed beside or on their way. */
-static void followed_pages_give_the_same_stream(void **state)
+/* A dump under way: what went out of it so far, and how it ended. */
+struct dumping {
+    struct image_fixture *f;
+    struct image_gate *gate;
+    struct image_manifest *manifest;
+    struct fixture_bytes bytes;
+    _Atomic size_t length; /* of bytes, for other threads */
+    atomic_uint flushes;
+    pthread_t thread;
+    int rc;
+    struct error error;
+};
+
+static int dumping_write(void *ctx, const void *data, size_t length, struct error *err)
+{
+    struct dumping *d = ctx;
+    fixture_gather(&d->bytes, data, length, err);
+    atomic_fetch_add(&d->length, length);
+    return 0;
+}
+
+static void dumping_flush(void *ctx)
+{
+    struct dumping *d = ctx;
+    atomic_fetch_add(&d->flushes, 1);
+}
+
+static void *dumping_thread(void *ctx)
+{
+    struct dumping *d = ctx;
+    const struct image_stream_job job = {.image_dir = d->f->image,
+                                         .folder = d->f->folder,
+                                         .manifest = d->manifest,
+                                         .max_bytes = 100 * MIB,
+                                         .gate = d->gate,
+                                         .write = dumping_write,
+                                         .flush = dumping_flush,
+                                         .ctx = d};
+    d->rc = image_stream_write(&job, &d->error);
+    return NULL;
+}
+
+static void dumping_start(struct dumping *d, struct image_fixture *f)
+{
+    *d = (struct dumping){.f = f, .gate = image_gate_new(), .manifest = new_manifest()};
+    assert_int_equal(pthread_create(&d->thread, NULL, dumping_thread, d), 0);
+}
+
+static void dumping_end(struct dumping *d)
+{
+    image_manifest_free(d->manifest);
+    image_gate_free(d->gate);
+    free(d->bytes.data);
+}
+
+static void wait_for_length(struct dumping *d, size_t least)
+{
+    for (int i = 0; i < 500 && atomic_load(&d->length) < least; i++)
+        usleep(10000);
+    if (atomic_load(&d->length) < least)
+        fail_msg("%zu bytes went out, expected %zu", (size_t)atomic_load(&d->length), least);
+}
+
+static void pages_go_out_while_they_are_written(void **state)
 {
     struct image_fixture *f = *state;
-    struct fixture_bytes plain = {0}, followed = {0};
-    AUTO(image_follow) follow = image_follow_start(f->image);
-    assert_non_null(follow);
+    struct dumping d;
+    dumping_start(&d, f);
+    wait_for_length(&d, 512); /* a sign of life, before there is anything */
+    append(f->image, "core-1.img", 50, 1);
     for (unsigned i = 0; i < 20; i++) {
-        append(f->image, "pages-1.img", 100000 + i, i);
+        append(f->image, "pages-1.img", 300000 + i, i);
         append(f->image, "pages-2.img", 4096, 100 + i);
-        append(f->image, "core-1.img", 50, 200 + i);
         usleep(1000);
     }
+    wait_for_length(&d, 5 * MIB); /* whole pieces of 6,000,190 bytes, before the dump ends */
+    assert_true(atomic_load(&d.length) < 6 * MIB);
     append(f->image, "pages-3.img", 54321, 77); /* just before the end */
-    image_follow_settle(follow);
-    assert_true(image_follow_has(follow, "image/pages-1.img"));
-    assert_true(image_follow_has(follow, "image/pages-3.img"));
-    assert_false(image_follow_has(follow, "image/core-1.img"));
-    assert_false(image_follow_has(follow, "folder/pages-1.img"));
-    assert_false(image_follow_has(NULL, "image/pages-1.img"));
-    gather(f, NULL, &plain);
-    gather(f, follow, &followed);
-    assert_int_equal(plain.length, followed.length);
+    append(f->image, "pages-4.img", 0, 0);
+    append(f->folder, "log", 1000, 5);
+    image_gate_set(d.gate, IMAGE_GATE_DUMPED);
+    wait_for_length(&d, 6000190 + 20 * 4096 + 54321 + 50 + 1000);
+    usleep(50000);
+    for (size_t at = 0; at + 512 <= d.length; at += 512) /* not yet */
+        assert_string_not_equal((const char *)d.bytes.data + at, IMAGE_MANIFEST_NAME);
+    image_gate_set(d.gate, IMAGE_GATE_OPEN);
+    pthread_join(d.thread, NULL);
+    if (d.rc < 0)
+        fail_msg("%s", d.error.message);
     AUTO(image_manifest) manifest = NULL;
     struct error err = {0};
-    if (fixture_feed(f, followed.data, followed.length, 65536, 100 * MIB, &manifest, &err) < 0)
+    if (fixture_feed(f, d.bytes.data, d.bytes.length, 65536, 100 * MIB, &manifest, &err) < 0)
         fail_msg("%s", err.message);
-    run(xasprintf("diff -r %s %s", f->image, f->got_image));
-    free(plain.data);
-    free(followed.data);
+    assert_int_equal(manifest->file_count, 6);
+    run(xasprintf("diff -r %s %s && diff -r %s %s", f->image, f->got_image, f->folder,
+                  f->got_folder));
+    dumping_end(&d);
 }
 
-static void expect_unsendable(struct image_fixture *f, struct image_follow *follow,
-                              const char *reason)
-{
-    AUTO(image_manifest) manifest = new_manifest();
-    struct fixture_bytes bytes = {0};
-    const struct image_stream_job job = {.image_dir = f->image,
-                                         .folder = f->folder,
-                                         .manifest = manifest,
-                                         .max_bytes = 100 * MIB,
-                                         .follow = follow,
-                                         .write = fixture_gather,
-                                         .ctx = &bytes};
-    struct error err = {0};
-    assert_int_equal(image_stream_write(&job, &err), -1);
-    if (!strstr(err.message, reason))
-        fail_msg("expected '%s', got '%s'", reason, err.message);
-    free(bytes.data);
-}
-
-static void a_file_that_changed_after_the_dump_is_not_sent(void **state)
+static void somebody_who_waits_is_shown_life(void **state)
 {
     struct image_fixture *f = *state;
-    append(f->image, "pages-1.img", 300000, 1);
-    AUTO(image_follow) follow = image_follow_start(f->image);
-    image_follow_settle(follow);
-    assert_true(image_follow_has(follow, "image/pages-1.img"));
-    usleep(200000); /* hashed by then */
+    struct dumping d;
+    dumping_start(&d, f);
+    wait_for_length(&d, 3 * 512UL);
+    for (int i = 0; i < 500 && atomic_load(&d.flushes) < 3; i++)
+        usleep(10000);
+    assert_true(atomic_load(&d.flushes) >= 3);
+    append(f->image, "pages-1.img", 10, 1);
+    image_gate_set(d.gate, IMAGE_GATE_DUMPED);
+    wait_for_length(&d, 7 * 512UL); /* a piece, the folder, and two more signs */
+    struct error reason;
+    error_set(&reason, ERROR_CONFLICT, "it was cancelled");
+    image_gate_break(d.gate, &reason);
+    pthread_join(d.thread, NULL);
+    assert_int_equal(d.rc, -1);
+    assert_string_equal(d.error.message, "it was cancelled");
+    dumping_end(&d);
+}
+
+static void a_pages_file_that_shrinks_is_not_sent(void **state)
+{
+    struct image_fixture *f = *state;
+    struct dumping d;
+    append(f->image, "pages-1.img", 3 * MIB, 1);
+    dumping_start(&d, f);
+    wait_for_length(&d, 3 * MIB);
     autofree char *path = below(f->image, "pages-1.img");
     assert_int_equal(truncate(path, 1000), 0);
-    expect_unsendable(f, follow, "changed its size after the dump");
+    image_gate_set(d.gate, IMAGE_GATE_OPEN);
+    pthread_join(d.thread, NULL);
+    assert_int_equal(d.rc, -1);
+    assert_non_null(strstr(d.error.message, "became shorter"));
+    dumping_end(&d);
 }
 
-static void a_stopped_follower_holds_nobody_up(void **state)
+/* More files than are open at once, and none of them is left out. */
+static void many_pages_files_go_out(void **state)
 {
     struct image_fixture *f = *state;
-    append(f->image, "pages-1.img", 8 * MIB, 1);
-    AUTO(image_follow) follow = image_follow_start(f->image);
-    usleep(5000);
-    image_follow_stop(follow); /* before it was settled */
-    if (image_follow_has(follow, "image/pages-1.img"))
-        expect_unsendable(f, follow, "was given up");
-}
-
-static void receive_pages_later(struct image_fixture *f, struct image_manifest **ret)
-{
-    struct fixture_bytes bytes = {0};
-    struct image_sink *sink = fixture_sink(f, 100 * MIB, true);
-    uint64_t count = 0;
-    gather(f, NULL, &bytes);
-    assert_int_equal(image_sink_data(sink, bytes.data, bytes.length, NULL), 0);
-    assert_int_equal(image_sink_finish(sink, ret, &count, NULL), 0);
-    image_sink_free(sink);
-    free(bytes.data);
-}
-
-static int check_pages(struct image_fixture *f, struct image_manifest *manifest, struct error *err)
-{
-    AUTO(image_check) check = NULL;
-    assert_int_equal(image_check_start(f->got_image, manifest, &check, err), 0);
-    return image_check_wait(check, err);
-}
-
-static void pages_are_checked_later(void **state)
-{
-    struct image_fixture *f = *state;
-    AUTO(image_manifest) manifest = NULL;
+    struct dumping d;
+    for (unsigned i = 0; i < 150; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "pages-%u.img", i);
+        append(f->image, name, 5000, i);
+    }
+    dumping_start(&d, f);
+    usleep(20000);
+    image_gate_set(d.gate, IMAGE_GATE_OPEN);
+    pthread_join(d.thread, NULL);
     struct error err = {0};
-    append(f->image, "pages-1.img", 300000, 1);
-    append(f->image, "pages-2.img", 300001, 2);
-    receive_pages_later(f, &manifest);
-    if (check_pages(f, manifest, &err) < 0)
-        fail_msg("%s", err.message);
-
-    autofree char *path = below(f->got_image, "pages-2.img");
-    autoclose int fd = open(path, O_RDWR | O_CLOEXEC);
-    unsigned char byte;
-    assert_int_equal(pread(fd, &byte, 1, 300000), 1);
-    byte ^= 1;
-    assert_int_equal(pwrite(fd, &byte, 1, 300000), 1);
-    assert_int_equal(check_pages(f, manifest, &err), -1);
-    assert_non_null(strstr(err.message, "'image/pages-2.img' differs"));
-    byte ^= 1;
-    assert_int_equal(pwrite(fd, &byte, 1, 300000), 1);
-    assert_int_equal(check_pages(f, manifest, &err), 0);
-    assert_int_equal(ftruncate(fd, 299999), 0);
-    assert_int_equal(check_pages(f, manifest, &err), -1);
-    assert_int_equal(unlink(path), 0);
-    assert_int_equal(check_pages(f, manifest, &err), -1);
-}
-
-static void a_check_can_be_given_up(void **state)
-{
-    struct image_fixture *f = *state;
-    AUTO(image_manifest) manifest = NULL;
-    append(f->image, "pages-1.img", 8 * MIB, 1);
-    receive_pages_later(f, &manifest);
-    struct image_check *check = NULL;
-    assert_int_equal(image_check_start(f->got_image, manifest, &check, NULL), 0);
-    image_check_free(check);
+    if (d.rc < 0 || fixture_feed(f, d.bytes.data, d.bytes.length, 65536, 100 * MIB, NULL, &err) < 0)
+        fail_msg("%s%s", d.error.message, err.message);
+    run(xasprintf("diff -r %s %s", f->image, f->got_image));
+    dumping_end(&d);
 }
 
 /* ---- what may not move ---- */
@@ -482,6 +504,29 @@ static void a_pipe_keeps_bytes_in_order(void **state)
     pthread_join(thread, NULL);
 }
 
+static void a_pipe_lends_its_room(void **state)
+{
+    (void)state;
+    AUTO(image_pipe) pipe = image_pipe_new();
+    void *room = NULL;
+    const void *got = NULL;
+    size_t length = 0;
+    assert_int_equal(image_pipe_write(pipe, "head ", 5, NULL), 0);
+    assert_int_equal(image_pipe_room(pipe, &room, &length, NULL), 0);
+    assert_true(length > 100);
+    memcpy(room, "xxplace", 7);
+    assert_int_equal(image_pipe_write(pipe, (char *)room + 2, 5, NULL), 0); /* from further on */
+    assert_int_equal(image_pipe_room(pipe, &room, &length, NULL), 0);
+    memcpy(room, "d", 1);
+    assert_int_equal(image_pipe_write(pipe, room, 1, NULL), 0); /* in its place */
+    image_pipe_flush(pipe);
+    image_pipe_flush(pipe); /* nothing more */
+    assert_int_equal(image_pipe_peek(pipe, &got, NULL), 11);
+    assert_memory_equal(got, "head placed", 11);
+    image_pipe_close(pipe);
+    assert_int_equal(image_pipe_peek(pipe, &got, NULL), 0);
+}
+
 static void a_broken_pipe_fails_on_both_sides(void **state)
 {
     (void)state;
@@ -509,11 +554,10 @@ int main(void)
         TEST(everything_comes_out_the_same),
         TEST(holes_stay_holes_and_are_not_sent),
         TEST(holes_count_as_bytes),
-        TEST(followed_pages_give_the_same_stream),
-        TEST(a_file_that_changed_after_the_dump_is_not_sent),
-        TEST(a_stopped_follower_holds_nobody_up),
-        TEST(pages_are_checked_later),
-        TEST(a_check_can_be_given_up),
+        TEST(pages_go_out_while_they_are_written),
+        TEST(somebody_who_waits_is_shown_life),
+        TEST(a_pages_file_that_shrinks_is_not_sent),
+        TEST(many_pages_files_go_out),
         TEST(links_are_unmovable),
         TEST(pipes_and_sockets_are_unmovable),
         TEST(privileged_files_are_unmovable),
@@ -521,6 +565,7 @@ int main(void)
         TEST(a_linked_folder_is_unmovable),
         TEST(totals_are_counted),
         cmocka_unit_test(a_pipe_keeps_bytes_in_order),
+        cmocka_unit_test(a_pipe_lends_its_room),
         cmocka_unit_test(a_broken_pipe_fails_on_both_sides),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

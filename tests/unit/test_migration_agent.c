@@ -305,14 +305,16 @@ static void an_image_from_another_address_is_refused(void **state)
     assert_non_null(strstr(w->broker.message, "node node-a lives at 10.99.99.99:7072"));
 }
 
-static void an_unreachable_target_lets_the_source_run_on_alone(void **state)
+static void an_unreachable_target_is_known_before_the_dump(void **state)
 {
     struct world *w = *state;
     snprintf(w->b.address, sizeof(w->b.address), "127.0.0.1:1");
     world_start(w);
     assert_undone(w);
-    assert_non_null(strstr(w->broker.message, "'w1' runs on here"));
-    assert_int_equal(w->a.workloads.continues, 1);
+    assert_non_null(strstr(w->broker.message, "'w1' was not frozen: sending the image to node"));
+    assert_non_null(strstr(w->broker.message, "127.0.0.1:1"));
+    assert_int_equal(w->a.engine.dumps, 0);
+    assert_int_equal(w->a.workloads.continues, 0);
 }
 
 /* One upload; returns the status. */
@@ -479,7 +481,7 @@ int main(void)
         TEST(a_restore_that_lost_a_task_is_undone),
         cmocka_unit_test(a_cancel_is_obeyed_at_each_report),
         TEST(an_image_from_another_address_is_refused),
-        TEST(an_unreachable_target_lets_the_source_run_on_alone),
+        TEST(an_unreachable_target_is_known_before_the_dump),
         TEST(only_the_ticket_and_the_peer_open_the_door),
         TEST(a_ticket_serves_once_even_when_that_failed),
         TEST(an_altered_page_is_found_before_anything_runs),

@@ -328,8 +328,8 @@ static void a_wholly_sent_image_without_an_answer_waits_for_the_broker(void **st
 
 static void what_had_come_when_the_agent_ended_is_removed(void **state)
 {
-    static const enum journal_step steps[] = {JOURNAL_RECEIVING, JOURNAL_RECEIVED,
-                                              JOURNAL_RESTORING, JOURNAL_DISCARDING};
+    static const enum journal_step steps[] = {JOURNAL_RECEIVING, JOURNAL_RESTORING,
+                                              JOURNAL_DISCARDING};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
         struct world *w = world_new();
@@ -346,6 +346,20 @@ static void what_had_come_when_the_agent_ended_is_removed(void **state)
         assert_int_equal(rmdir(there), 0); /* empty */
         world_free(w);
     }
+}
+
+/* It was compared with its manifest as it came, before the journal said so. */
+static void what_had_come_whole_is_restored_by_the_next_agent(void **state)
+{
+    struct world *w = *state;
+    leave_journal(w, false, JOURNAL_RECEIVED);
+    w->broker.state = MIGRATION_RESTORING;
+    kill(w->child, SIGSTOP);
+    fixture_wait_state(w->child, true);
+    fixture_start_node(w, &w->b);
+    fixture_tell(w, &w->b, false);
+    wait_trail(w, "restored running");
+    assert_int_equal(w->b.engine.restores, 1);
 }
 
 static void a_restored_copy_waits_for_the_word(void **state)
@@ -497,6 +511,7 @@ int main(void)
         TEST(a_half_sent_image_lets_the_source_run_on_alone),
         TEST(a_wholly_sent_image_without_an_answer_waits_for_the_broker),
         cmocka_unit_test(what_had_come_when_the_agent_ended_is_removed),
+        TEST(what_had_come_whole_is_restored_by_the_next_agent),
         TEST(a_restored_copy_waits_for_the_word),
         TEST(a_copy_that_was_let_run_before_the_journal_knew_is_running),
         TEST(a_running_copy_is_not_discarded),
