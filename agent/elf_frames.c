@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* elf_frames.c - the index of frame description entries, and the entries (DWARF 5, 6.4.1; LSB 5.0,
  * 10.6). */
+#include <stdlib.h>
 #include <string.h>
 
+#include "cleanup.h"
 #include "elf_functions.h"
 
-#define HEADER_BYTES 12 /* version, three encodings, pointer, count: as all linkers write them */
-#define RECORD_BYTES 96 /* of an entry that are looked at */
+#define HEADER_BYTES      12 /* version, three encodings, pointer, count: as all linkers write them */
+#define RECORD_BYTES      96 /* of an entry that are looked at */
+#define SECTION_BYTES_MAX (64U << 20)
 
 /* How pointers are encoded: form, and what they count from */
 #define FORM_MASK     0x0f
@@ -173,9 +176,103 @@ static uint64_t count_entries(const struct elf_image *image)
     return count < room ? count : room;
 }
 
-bool elf_frame_find(const struct elf_image *image, uint64_t address, struct elf_range *ret)
+/* ---- without an index */
+
+static int read_section(const struct elf_image *image, unsigned index, Elf64_Shdr *ret)
 {
-    uint64_t start = 0, fde = 0, low = 0, high = count_entries(image);
+    return elf_image_read_file(image, image->section_headers + (uint64_t)index * sizeof(*ret), ret,
+                               sizeof(*ret));
+}
+
+/* Where .eh_frame lies; -1 when no section is called so. */
+static int find_section(const struct elf_image *image, struct elf_table *ret)
+{
+    static const char wanted[] = ".eh_frame";
+    Elf64_Shdr names, section;
+    char name[sizeof(wanted)];
+    if (image->source != ELF_SOURCE_FILE || !image->section_headers ||
+        read_section(image, image->section_names, &names) < 0)
+        return -1;
+    for (unsigned i = 0; i < image->section_count; i++) {
+        if (read_section(image, i, &section) < 0)
+            return -1;
+        if (section.sh_flags & SHF_ALLOC && section.sh_name < names.sh_size &&
+            elf_image_read_file(image, names.sh_offset + section.sh_name, name, sizeof(name)) ==
+                0 &&
+            memcmp(name, wanted, sizeof(wanted)) == 0) {
+            *ret = (struct elf_table){.address = section.sh_addr, .size = section.sh_size};
+            return 0;
+        }
+    }
+    return -1;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    uint64_t x = ((const struct elf_range *)a)->start, y = ((const struct elf_range *)b)->start;
+    return x < y ? -1 : x > y;
+}
+
+static void add_range(struct elf_frames *frames, struct elf_range range)
+{
+    if ((frames->count & (frames->count - 1)) == 0) /* room doubles */
+        frames->ranges = xrealloc(frames->ranges, (frames->count ? 2 * frames->count : 1) *
+                                                      sizeof(*frames->ranges));
+    frames->ranges[frames->count++] = range;
+}
+
+/* All entries in the order in which they lie. `image` holds the section alone. */
+static void read_all(struct elf_frames *frames, const struct elf_image *image,
+                     const struct elf_table *table)
+{
+    uint32_t head[2]; /* length, and what tells a CIE from an FDE */
+    for (uint64_t at = 0; table->size - at >= sizeof(head); at += 4 + (uint64_t)head[0]) {
+        struct elf_range range;
+        if (elf_image_read(image, table->address + at, head, sizeof(head)) < 0 || head[0] < 4 ||
+            head[0] > table->size - at - 4)
+            return; /* the end is a length of 0 */
+        if (head[1] && read_range(image, table->address + at, &range) == 0)
+            add_range(frames, range);
+    }
+}
+
+static void open_section(const struct elf_image *image, struct elf_frames *ret)
+{
+    struct elf_table table;
+    if (find_section(image, &table) < 0 || table.size > SECTION_BYTES_MAX)
+        return;
+    autofree uint8_t *bytes = xmalloc(table.size + 1);
+    if (elf_image_read(image, table.address, bytes, table.size) < 0)
+        return;
+    struct elf_bytes section = {bytes, table.size, table.address};
+    const struct elf_memory reader = {elf_read_bytes, &section};
+    struct elf_image alone;
+    if (elf_image_of_code(&reader, table.address, table.size, 0, &alone, NULL) < 0)
+        return;
+    read_all(ret, &alone, &table);
+    if (ret->count)
+        qsort(ret->ranges, ret->count, sizeof(*ret->ranges), by_start);
+}
+
+/* ---- the whole */
+
+void elf_frames_open(const struct elf_image *image, struct elf_frames *ret)
+{
+    *ret = (struct elf_frames){.image = image, .indexed = count_entries(image)};
+    if (!ret->indexed)
+        open_section(image, ret);
+}
+
+void elf_frames_done(struct elf_frames *frames)
+{
+    free(frames->ranges);
+    *frames = (struct elf_frames){0};
+}
+
+static bool find_in_index(const struct elf_frames *frames, uint64_t address, struct elf_range *ret)
+{
+    const struct elf_image *image = frames->image;
+    uint64_t start = 0, fde = 0, low = 0, high = frames->indexed;
     while (low < high) { /* the first that begins behind the address */
         uint64_t middle = low + (high - low) / 2;
         if (read_entry(image, middle, &start, &fde) < 0)
@@ -185,7 +282,28 @@ bool elf_frame_find(const struct elf_image *image, uint64_t address, struct elf_
         else
             high = middle;
     }
-    if (low == 0 || read_entry(image, low - 1, &start, &fde) < 0 || read_range(image, fde, ret) < 0)
-        return false;
-    return ret->start == start && address >= start && address < ret->end;
+    return low > 0 && read_entry(image, low - 1, &start, &fde) == 0 &&
+           read_range(image, fde, ret) == 0 && ret->start == start;
+}
+
+static bool find_in_ranges(const struct elf_frames *frames, uint64_t address, struct elf_range *ret)
+{
+    size_t low = 0, high = frames->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (frames->ranges[middle].start <= address)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low > 0)
+        *ret = frames->ranges[low - 1];
+    return low > 0;
+}
+
+bool elf_frames_find(const struct elf_frames *frames, uint64_t address, struct elf_range *ret)
+{
+    bool found = frames->indexed ? find_in_index(frames, address, ret)
+                                 : find_in_ranges(frames, address, ret);
+    return found && address >= ret->start && address < ret->end;
 }

@@ -13,9 +13,20 @@ struct elf_range { /* [start, end) */
     uint64_t start, end;
 };
 
-/* The range of the frame description entry (FDE) that covers the address. False when none does, or
- * when the file has no sorted index of them (.eh_frame_hdr; LSB 5.0, 10.6.2). */
-bool elf_frame_find(const struct elf_image *image, uint64_t address, struct elf_range *ret);
+/* The frame description entries (FDEs) of a file. Most have a sorted index of them (.eh_frame_hdr;
+ * LSB 5.0, 10.6.2), which is searched where it is; static programs have none, so those entries are
+ * read once and sorted. In memory, without section headers, such entries are not found. */
+struct elf_frames {
+    const struct elf_image *image; /* borrowed */
+    uint64_t indexed;              /* entries of the index; 0: there is none */
+    struct elf_range *ranges;      /* owned; without an index */
+    size_t count;
+};
+
+void elf_frames_open(const struct elf_image *image, struct elf_frames *ret);
+void elf_frames_done(struct elf_frames *frames);
+/* The range of the entry that covers the address; false when none does. */
+bool elf_frames_find(const struct elf_frames *frames, uint64_t address, struct elf_range *ret);
 
 /* What symbols tell of one address. */
 struct elf_around {

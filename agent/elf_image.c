@@ -120,10 +120,10 @@ static int check_header(const Elf64_Ehdr *header, struct error *err)
         return error_set(err, ERROR_REJECTED,
                          "this is code of the x32 ABI, in which CPUID is not replaced; only the "
                          "grade `hardware` masks it");
-    if (header->e_ident[EI_DATA] != ELFDATA2LSB || header->e_phentsize != sizeof(Elf64_Phdr))
-        return error_set(err, ERROR_INVALID, "this ELF file is damaged: its header does not fit");
     if (header->e_type != ET_EXEC && header->e_type != ET_DYN)
         return error_set(err, ERROR_INVALID, "this ELF file is %s", type_name(header->e_type));
+    if (header->e_ident[EI_DATA] != ELFDATA2LSB || header->e_phentsize != sizeof(Elf64_Phdr))
+        return error_set(err, ERROR_INVALID, "this ELF file is damaged: its header does not fit");
     if (header->e_phnum == 0 || header->e_phnum > ELF_IMAGE_HEADERS_MAX)
         return error_set(err, ERROR_INVALID, "this ELF file has %u segments: expected 1..%u",
                          header->e_phnum, ELF_IMAGE_HEADERS_MAX);
@@ -248,6 +248,7 @@ int elf_image_of_file(const struct elf_memory *reader, uint64_t file_bytes, stru
     if (header.e_shentsize == sizeof(Elf64_Shdr)) {
         image.section_headers = header.e_shoff;
         image.section_count = header.e_shnum;
+        image.section_names = header.e_shstrndx;
     }
     *ret = image;
     return 0;

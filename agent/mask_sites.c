@@ -160,10 +160,10 @@ static void judge(struct finder *f, struct candidate *c, struct elf_range range,
 
 /* ---- the proofs */
 
-static void by_frame(struct finder *f, struct candidate *c)
+static void by_frame(struct finder *f, const struct elf_frames *frames, struct candidate *c)
 {
     struct elf_range range;
-    if (elf_frame_find(f->image, c->address, &range))
+    if (elf_frames_find(frames, c->address, &range))
         judge(f, c, range, range.start, true, MASK_PROOF_FDE);
 }
 
@@ -333,8 +333,13 @@ static void ask_symbols(struct finder *f)
 
 static void prove(struct finder *f)
 {
+    struct elf_frames frames;
+    if (!f->count)
+        return;
+    elf_frames_open(f->image, &frames);
     for (size_t i = 0; i < f->count; i++)
-        by_frame(f, &f->candidates[i]);
+        by_frame(f, &frames, &f->candidates[i]);
+    elf_frames_done(&frames);
     ask_symbols(f);
     for (size_t i = 0; i < f->count; i++)
         if (f->candidates[i].state == OPEN)
