@@ -61,30 +61,28 @@ int api_pool_get(struct http_request *req, struct http_reply *reply, struct erro
     return reply_pool(api_broker(req)->model, name, 200, reply, err);
 }
 
-static int decode_policy(const struct http_request *req, struct pool_policy *ret, struct error *err)
+/* *ret is borrowed from *ret_body; NULL where the request says nothing of it. */
+static int policy_of(const struct http_request *req, json_object **ret_body, json_object **ret,
+                     struct error *err)
 {
-    autojson *json = NULL;
-    json_object *policy = NULL;
-    *ret = pool_policy_default();
+    *ret = NULL;
     if (req->body_length == 0)
-        return 0; /* a pool with the usual policy */
-    if (http_request_json(req, &json, err) < 0)
-        return -1;
-    if (!json_member(json, "policy"))
         return 0;
-    if (json_get_object("pool", json, "policy", &policy, err) < 0)
+    if (http_request_json(req, ret_body, err) < 0)
         return -1;
-    return pool_policy_decode(policy, ret, err);
+    return json_member(*ret_body, "policy") ? json_get_object("pool", *ret_body, "policy", ret, err)
+                                            : 0;
 }
 
 int api_pool_put(struct http_request *req, struct http_reply *reply, struct error *err)
 {
     struct model *model = api_broker(req)->model;
     const char *name = NULL;
-    struct pool_policy policy;
+    autojson *body = NULL;
+    json_object *policy = NULL;
     bool made = false;
-    if (api_name(req, "pool", &name, err) < 0 || decode_policy(req, &policy, err) < 0 ||
-        model_pool_put(model, name, &policy, &made, err) < 0)
+    if (api_name(req, "pool", &name, err) < 0 || policy_of(req, &body, &policy, err) < 0 ||
+        model_pool_put(model, name, policy, &made, err) < 0)
         return -1;
     return reply_pool(model, name, made ? 201 : 200, reply, err);
 }

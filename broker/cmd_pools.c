@@ -41,9 +41,15 @@ int cmd_pools_create(const struct cli_args *args, struct error *err)
     autojson *body = json_object_new_object();
     json_object *policy = json_object_new_object();
     autofree char *path = cmd_path("/v1/pools/", args->rest[0], "");
-    json_put_bool(policy, "mix_vendors", cli_flag(args, "mix-vendors"));
-    if (cli_value(args, "min-level", NULL))
-        json_put_str(policy, "min_level", cli_value(args, "min-level", NULL));
+    const char *level = cli_value(args, "min-level", NULL);
+    if (cli_flag(args, "mix-vendors") && cli_flag(args, "part-vendors")) {
+        json_object_put(policy);
+        return error_set(err, ERROR_INVALID, "--mix-vendors or --part-vendors, not both");
+    }
+    if (cli_flag(args, "mix-vendors") || cli_flag(args, "part-vendors"))
+        json_put_bool(policy, "mix_vendors", cli_flag(args, "mix-vendors"));
+    if (level)
+        json_put_str(policy, "min_level", strcmp(level, "any") == 0 ? NULL : level);
     if (cli_value(args, "evidence", NULL))
         json_put_str(policy, "evidence", cli_value(args, "evidence", NULL));
     if (cli_value(args, "islands", NULL))

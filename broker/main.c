@@ -24,7 +24,8 @@ static const struct cli_option import_options[] = {
 };
 static const struct cli_option create_options[] = {
     {"mix-vendors", 0, NULL, false, "allow moves between CPUs of different vendors"},
-    {"min-level", 0, "LEVEL", false, "no node joins below it: x86-64-v1 to x86-64-v4 (default: any)"},
+    {"part-vendors", 0, NULL, false, "refuse them again (a new pool does)"},
+    {"min-level", 0, "LEVEL", false, "no node joins below it: x86-64-v1 to x86-64-v4, or any (a new pool's)"},
     {"evidence", 0, "strict|relax", false,
      "whether what a live process provably leaves unused may relax verdicts (default: strict)"},
     {"islands", 0, "refuse|warn|allow", false,

@@ -232,8 +232,9 @@ struct node_facts {
 int model_node_seen_locked(struct model *model, const char *name, const struct node_facts *facts,
                            struct error *err);
 /* A policy that is stricter than what is there is no reason to refuse it: nobody is put out. */
-int model_pool_put(struct model *model, const char *name, const struct pool_policy *policy,
-                   bool *ret_made, struct error *err);
+/* `policy` is JSON (pool_policy_decode), read over what the pool has; NULL: as it is. */
+int model_pool_put(struct model *model, const char *name, json_object *policy, bool *ret_made,
+                   struct error *err);
 int model_pool_delete(struct model *model, const char *name, struct error *err);
 /* ERROR_CONFLICT for a node below the pool's minimum level, or that would take the mask below it.
  */

@@ -32,21 +32,24 @@ static int policy_store(struct model *model, const struct store_pool *row,
     return store_commit(model->store, err);
 }
 
-int model_pool_put(struct model *model, const char *name, const struct pool_policy *policy,
-                   bool *ret_made, struct error *err)
+int model_pool_put(struct model *model, const char *name, json_object *policy_json, bool *ret_made,
+                   struct error *err)
 {
     WRITER(model);
     struct pool *pool = sorted_find(&model->pools, name);
     struct fleet_events events = {0};
+    struct pool_policy policy = pool ? pool->policy : pool_policy_default();
+    if (policy_json && pool_policy_decode(policy_json, &policy, err) < 0)
+        return -1;
     const struct store_pool row = {
         .name = name,
-        .mix_vendors = policy->mix_vendors,
-        .min_level = policy->min_level,
-        .evidence = evidence_policy_name(policy->evidence),
-        .islands = island_policy_name(policy->islands),
+        .mix_vendors = policy.mix_vendors,
+        .min_level = policy.min_level,
+        .evidence = evidence_policy_name(policy.evidence),
+        .islands = island_policy_name(policy.islands),
         .created_at_ms = clock_unix_ms(model->clock),
     };
-    judge_policy(model, pool, policy, &events);
+    judge_policy(model, pool, &policy, &events);
     if (policy_store(model, &row, &events, err) < 0) {
         fleet_events_done(&events);
         return -1;
@@ -61,7 +64,7 @@ int model_pool_put(struct model *model, const char *name, const struct pool_poli
         pool_touch(model, pool);
         sorted_add(&model->pools, pool);
     }
-    pool->policy = *policy;
+    pool->policy = policy;
     model->generation++;
     model_unlock(model);
     fleet_events_tell(model, &events);

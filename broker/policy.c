@@ -68,10 +68,30 @@ int pool_policy_from_names(const char *min_level, const char *evidence, const ch
     return 0;
 }
 
+static bool is_null(json_object *json, const char *name)
+{
+    json_object *value = NULL;
+    return json_object_object_get_ex(json, name, &value) && !value;
+}
+
+static void clear_nulls(json_object *json, struct pool_policy *policy)
+{
+    const struct pool_policy usual = pool_policy_default();
+    if (is_null(json, "mix_vendors"))
+        policy->mix_vendors = usual.mix_vendors;
+    if (is_null(json, "min_level"))
+        policy->min_level = usual.min_level;
+    if (is_null(json, "evidence"))
+        policy->evidence = usual.evidence;
+    if (is_null(json, "islands"))
+        policy->islands = usual.islands;
+}
+
 int pool_policy_decode(json_object *json, struct pool_policy *policy, struct error *err)
 {
     static const char what[] = "pool: policy";
     const char *min_level = NULL, *evidence = NULL, *islands = NULL;
+    clear_nulls(json, policy);
     if (json_opt_bool(what, json, "mix_vendors", &policy->mix_vendors, err) < 0 ||
         json_opt_str(what, json, "min_level", &min_level, err) < 0 ||
         json_opt_str(what, json, "evidence", &evidence, err) < 0 ||

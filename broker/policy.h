@@ -35,8 +35,8 @@ struct pool_policy {
 
 /* What a pool has that nobody gave a policy. */
 struct pool_policy pool_policy_default(void);
-/* Reads {"mix_vendors","min_level","evidence","islands"} over *policy: what is not told stays.
- * ERROR_INVALID names the member. */
+/* Reads {"mix_vendors","min_level","evidence","islands"} over *policy: what is not told stays, and
+ * null puts back what a pool has that nobody gave a policy. ERROR_INVALID names the member. */
 int pool_policy_decode(json_object *json, struct pool_policy *policy, struct error *err);
 /* The same from the names that a database has; unknown ones are ERROR_INVALID. */
 int pool_policy_from_names(const char *min_level, const char *evidence, const char *islands,

@@ -93,7 +93,9 @@ call "$OPERATOR" PUT /v1/pools/extra 201 '{"policy":{"mix_vendors":true}}'
 call "$OPERATOR" PUT /v1/pools/extra 200
 call "$OPERATOR" GET /v1/pools/extra 200
 call "$OPERATOR" PUT /v1/pools/extra 200 '{"policy":{"min_level":"x86-64-v2","evidence":"relax","islands":"refuse"}}'
-same "the policy" "false x86-64-v2 relax refuse" "$(member '.policy | "\(.mix_vendors) \(.min_level) \(.evidence) \(.islands)"')"
+same "the policy" "true x86-64-v2 relax refuse" "$(member '.policy | "\(.mix_vendors) \(.min_level) \(.evidence) \(.islands)"')"
+call "$OPERATOR" PUT /v1/pools/extra 200 '{"policy":{"min_level":null}}'
+same "what was not told stays, null clears" "true null relax refuse" "$(member '.policy | "\(.mix_vendors) \(.min_level) \(.evidence) \(.islands)"')"
 call "$OPERATOR" PUT /v1/pools/extra 400 '{"policy":{"min_level":"x86-64-v9"}}'
 call "$OPERATOR" PUT /v1/pools/extra 400 '{"policy":{"islands":"sink"}}'
 call "$OPERATOR" GET /v1/pools/extra/masks 200

@@ -92,6 +92,14 @@ same "tokens that a bad -o has made" 4 "$(curl -s -H "Authorization: Bearer $OPE
 
 step "pools"
 run 0 pools create extra --mix-vendors
+run 0 pools create extra --min-level x86-64-v2
+run 0 pools create extra -o json
+same "what was not told stays" "true x86-64-v2" "$(jq -r '"\(.policy.mix_vendors) \(.policy.min_level)"' <<<"$OUT")"
+run 0 pools create extra --min-level any -o json
+same "any level is none" "true null" "$(jq -r '"\(.policy.mix_vendors) \(.policy.min_level)"' <<<"$OUT")"
+run 0 pools create extra --part-vendors
+run 2 pools create extra --part-vendors --mix-vendors
+run 0 pools create extra --mix-vendors
 says "extra"
 run 0 pools create extra -o json
 fits Pool

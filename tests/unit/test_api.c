@@ -230,7 +230,11 @@ static void vendors(void **state)
     call_expect(f, f->operator_token, "PUT", "/v1/pools/p/nodes/amd", NULL, 200);
     call_expect(f, f->viewer_token, "POST", "/v1/check", body, 200);
     assert_false(has_reason(f, "vendor_differs", "reject"));
-    call_expect(f, f->operator_token, "PUT", "/v1/pools/p", NULL, 200); /* the usual policy */
+    call_expect(f, f->operator_token, "PUT", "/v1/pools/p", NULL, 200); /* changes nothing */
+    call_expect(f, f->viewer_token, "POST", "/v1/check", body, 200);
+    assert_false(has_reason(f, "vendor_differs", "reject"));
+    call_expect(f, f->operator_token, "PUT", "/v1/pools/p", "{\"policy\":{\"mix_vendors\":null}}",
+                200);
     call_expect(f, f->viewer_token, "POST", "/v1/check", body, 200);
     assert_true(has_reason(f, "vendor_differs", "reject"));
 }

@@ -69,7 +69,18 @@ static void defaults_and_changes_are_kept(void **state)
     assert_policy(f, strict);
     fixture_restart(f);
     assert_policy(f, strict);
-    policy(f, ""); /* what is not given is the default again */
+    policy(f, ""); /* what is not told stays */
+    assert_policy(f, strict);
+    call_expect(f, f->operator_token, "PUT", "/v1/pools/default", NULL, 200);
+    assert_policy(f, strict);
+    policy(f, "\"evidence\":\"strict\"");
+    assert_int_equal(fixture_member(f, "policy.min_level") != NULL, true);
+    policy(f, "\"min_level\":null"); /* and null takes it back */
+    assert_null(fixture_member(f, "policy.min_level"));
+    assert_true(json_flag(fixture_member(f, "policy"), "mix_vendors"));
+    policy(f, "\"min_level\":null,\"mix_vendors\":null,\"evidence\":null,\"islands\":null");
+    assert_policy(f, usual);
+    call_expect(f, f->operator_token, "PUT", "/v1/pools/default", "{\"policy\":null}", 200);
     assert_policy(f, usual);
     policy(f, "\"min_level\":null");
     fixture_restart(f);
@@ -109,7 +120,7 @@ static void a_node_below_the_level_stays_outside(void **state)
     call_expect(f, f->viewer_token, "GET", "/v1/pools/default", NULL, 200);
     assert_int_equal(json_array_size(fixture_member(f, "members")), 1);
     assert_int_equal(fixture_int(f, "epoch"), 1);
-    policy(f, ""); /* and the mask's counts are as they were */
+    policy(f, "\"min_level\":null"); /* and the mask's counts are as they were */
     join(f, "c", 200);
     policy(f, "\"min_level\":\"x86-64-v3\""); /* members stay, and a pool below takes others */
     fixture_import(f, "b", "haswell");
