@@ -91,6 +91,7 @@ node_up() {
     ip -n "$net" addr add "$address/24" dev eth0
     ip -n "$net" link set eth0 up
     # What paces by a timer (bbr) only slows a link that loses nothing; not allowed everywhere.
+    # shellcheck disable=SC2016 # expanded by the shell in the namespace
     ip netns exec "$net" sh -c 'for way in cubic reno; do
         echo "$way" 2>/dev/null >/proc/sys/net/ipv4/tcp_congestion_control && break
     done' 2>/dev/null || true

@@ -237,7 +237,7 @@ static void forged_entries_are_refused(void **state)
          3,                                                                                     "beneath a file"     },
         {{{"image/a", '0', 0644, "x", NULL, 0}},                                             1, "no 'folder'"        },
         {{{"pages", '0', 0644, "x", NULL, 0}},                                               1, "must be a directory"},
-        {{{"pages", '2', 0777, NULL, "/etc", 0}},                                           1, "a symbolic link"    },
+        {{{"pages", '2', 0777, NULL, "/etc", 0}},                                            1, "a symbolic link"    },
         {{{"pages/pages-1.img@0", '5', 0755, NULL, NULL, 0}},                                1, "a directory"        },
         {{{"pages/pages-1.img@0", '2', 0777, NULL, "/etc/passwd", 0}},                       1, "a symbolic link"    },
         {{{"pages/../x@0", '0', 0644, "x", NULL, 0}},                                        1, "'..'"               },
