@@ -47,7 +47,7 @@ struct elf_image {
     struct elf_table dynamic;
     uint64_t section_headers; /* position of the table; 0: none */
     unsigned section_count;
-    unsigned section_names; /* index of the section that holds them */
+    unsigned section_names;                /* index of the section that holds them */
     char build_id[ELF_BUILD_ID_HEX_BYTES]; /* "" for none */
 };
 
