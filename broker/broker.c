@@ -284,6 +284,11 @@ static int check_listen(const struct broker_config *config, struct error *err)
     if (!config->tls_cert != !config->tls_key)
         return error_set(err, ERROR_INVALID, "tls_cert and tls_key go together; %s is missing",
                          config->tls_cert ? "tls_key" : "tls_cert");
+    if (config->tls_client_ca && !config->tls_cert)
+        return error_set(
+            err, ERROR_INVALID,
+            "tls_client_ca asks for client certificates, which needs TLS: set tls_cert "
+            "and tls_key, too");
     if (config->tls_cert || config->allow_plain_http || is_loopback(config->listen))
         return 0;
     return error_set(err, ERROR_INVALID,

@@ -102,7 +102,10 @@ void http_tls_done(struct http_tls *tls)
 int http_tls_verify_client(void *session, struct error *err)
 {
     unsigned status = 0;
-    int rc = gnutls_certificate_verify_peers2(session, &status);
+    /* A certificate that says what it is for must say that it is for clients. */
+    gnutls_typed_vdata_st purpose = {.type = GNUTLS_DT_KEY_PURPOSE_OID,
+                                     .data = (unsigned char *)GNUTLS_KP_TLS_WWW_CLIENT};
+    int rc = gnutls_certificate_verify_peers(session, &purpose, 1, &status);
     if (rc == GNUTLS_E_NO_CERTIFICATE_FOUND)
         return error_set(err, ERROR_UNAUTHENTICATED,
                          "this server asks for a client certificate, and none was shown");
@@ -112,7 +115,10 @@ int http_tls_verify_client(void *session, struct error *err)
     if (status != 0)
         return error_set(err, ERROR_UNAUTHENTICATED, "the client certificate was not accepted: %s",
                          status & GNUTLS_CERT_EXPIRED ? "it has expired"
-                                                      : "no trusted authority has signed it");
+                         : status & GNUTLS_CERT_PURPOSE_MISMATCH
+                             ? "it is not for TLS clients"
+                             : "no trusted authority has signed "
+                               "it");
     return 0;
 }
 
