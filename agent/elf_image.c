@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "digest.h"
 
-#define NOTES_BYTES_MAX 65536
-#define ADDRESS_MAX     (1ULL << 56) /* no program lies higher; sums stay far from overflow */
+#define NOTES_BYTES_MAX  65536
+#define NOTE_GO_BUILD_ID 4
+#define ADDRESS_MAX      (1ULL << 56) /* no program lies higher; sums stay far from overflow */
 
 /* ---- readers */
 
@@ -161,11 +163,32 @@ static void take_table(const Elf64_Phdr *p, struct elf_table *ret)
     *ret = (struct elf_table){.address = p->p_vaddr, .size = p->p_filesz};
 }
 
-static void take_build_id(struct elf_image *image, const Elf64_Phdr *p)
+static void take_note(struct elf_image *image, const Elf64_Nhdr *note, const uint8_t *name,
+                      const uint8_t *body)
 {
     static const char digits[] = "0123456789abcdef";
+    char digest[SHA256_HEX_BYTES];
+    if (note->n_namesz != 4 || note->n_descsz == 0)
+        return;
+    if (note->n_type == NT_GNU_BUILD_ID && memcmp(name, "GNU", 4) == 0 &&
+        note->n_descsz <= (ELF_BUILD_ID_HEX_BYTES - 1) / 2) {
+        for (size_t i = 0; i < note->n_descsz; i++) {
+            image->build_id[2 * i] = digits[body[i] >> 4];
+            image->build_id[2 * i + 1] = digits[body[i] & 15];
+        }
+        image->build_id[2 * (size_t)note->n_descsz] = '\0';
+    } else if (note->n_type == NOTE_GO_BUILD_ID && memcmp(name, "Go\0", 4) == 0 &&
+               !image->build_id[0]) {
+        sha256_hex(body, note->n_descsz, digest); /* a text, too long for a file's name */
+        memcpy(image->build_id, digest, sizeof(digest));
+    }
+}
+
+static void take_notes(struct elf_image *image, const Elf64_Phdr *p)
+{
     autofree uint8_t *notes = NULL;
-    if (image->build_id[0] || p->p_filesz > NOTES_BYTES_MAX)
+    size_t align = p->p_align == 8 ? 8 : 4;
+    if (p->p_filesz > NOTES_BYTES_MAX)
         return;
     notes = xmalloc(p->p_filesz + 1);
     if (elf_image_read(image, p->p_vaddr, notes, p->p_filesz) < 0)
@@ -173,20 +196,11 @@ static void take_build_id(struct elf_image *image, const Elf64_Phdr *p)
     for (size_t at = 0; p->p_filesz - at >= sizeof(Elf64_Nhdr);) {
         Elf64_Nhdr note;
         memcpy(&note, notes + at, sizeof(note));
-        size_t align = p->p_align == 8 ? 8 : 4;
         size_t body = (sizeof(note) + (size_t)note.n_namesz + align - 1) & ~(align - 1);
         size_t step = (body + note.n_descsz + align - 1) & ~(align - 1);
         if (body + note.n_descsz > p->p_filesz - at)
             return;
-        if (note.n_type == NT_GNU_BUILD_ID && note.n_namesz == 4 &&
-            memcmp(notes + at + sizeof(note), "GNU", 4) == 0 && note.n_descsz > 0 &&
-            note.n_descsz <= (ELF_BUILD_ID_HEX_BYTES - 1) / 2) {
-            for (size_t i = 0; i < note.n_descsz; i++) {
-                image->build_id[2 * i] = digits[notes[at + body + i] >> 4];
-                image->build_id[2 * i + 1] = digits[notes[at + body + i] & 15];
-            }
-            return;
-        }
+        take_note(image, &note, notes + at + sizeof(note), notes + at + body);
         if (step >= p->p_filesz - at)
             return;
         at += step;
@@ -206,7 +220,7 @@ static int take_headers(struct elf_image *image, const Elf64_Phdr *headers, size
         else if (headers[i].p_type == PT_DYNAMIC)
             take_table(&headers[i], &image->dynamic);
         else if (headers[i].p_type == PT_NOTE)
-            take_build_id(image, &headers[i]);
+            take_notes(image, &headers[i]);
     }
     return 0;
 }

@@ -48,7 +48,7 @@ struct elf_image {
     uint64_t section_headers; /* position of the table; 0: none */
     unsigned section_count;
     unsigned section_names;                /* index of the section that holds them */
-    char build_id[ELF_BUILD_ID_HEX_BYTES]; /* "" for none */
+    char build_id[ELF_BUILD_ID_HEX_BYTES]; /* "" for none; of Go's own, its digest */
 };
 
 /* `reader` takes offsets into a file of `file_bytes`; both it and what it points to must outlive

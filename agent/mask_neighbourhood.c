@@ -8,6 +8,7 @@
  * byte, and those that arrive must agree; what comes before they are in step is not looked at. */
 #define READINGS    48
 #define AGREE_LEAST 24 /* that arrive at the candidate as an instruction */
+#define READ_BYTES  (MASK_NEIGHBOURHOOD_BYTES + READINGS + 1)
 #define EAX_BEFORE  10 /* instructions in which eax is set */
 #define USE_BEHIND  24 /* and in which a result is used */
 
@@ -19,36 +20,57 @@ struct arrival {
     bool is_cpuid;        /* that ends with the candidate, after eax was set */
 };
 
+/* What begins at each byte before the candidate: readings that fell into step share it. */
+struct steps {
+    const uint8_t *bytes;
+    size_t size, at; /* `at`: of the candidate */
+    size_t start;    /* where the first reading begins */
+    struct step {
+        bool is_known, is_code;
+        struct instruction in;
+        struct instruction_use use;
+    } step[READ_BYTES];
+};
+
+static const struct step *step_at(struct steps *steps, size_t here)
+{
+    struct step *s = &steps->step[here - steps->start];
+    if (!s->is_known) {
+        s->is_known = true;
+        s->is_code =
+            instruction_decode_use(steps->bytes + here, steps->size - here, here, &s->in, &s->use);
+    }
+    return s;
+}
+
 /* Reads from `from`, where it may be out of step for as many bytes as there are readings. */
-static struct arrival read_towards(const uint8_t *bytes, size_t size, size_t from, size_t at)
+static struct arrival read_towards(struct steps *steps, size_t from)
 {
     static const struct arrival never;
-    struct instruction in;
-    struct instruction_use use;
     unsigned since_eax = EAX_BEFORE;
-    size_t in_step = at - MASK_NEIGHBOURHOOD_BYTES, first = at;
-    for (size_t here = from; here <= at; here += in.length) {
-        if (!instruction_decode_use(bytes + here, size - here, here, &in, &use)) {
-            if (here >= in_step)
-                return never;
-            in.length = 1;
+    size_t at = steps->at, in_step = at - MASK_NEIGHBOURHOOD_BYTES, first = at;
+    for (size_t here = from; here <= at;) {
+        const struct step *s = step_at(steps, here);
+        if (here >= in_step && (!s->is_code || s->use.is_unusual))
+            return never;
+        if (!s->is_code) {
+            here++;
             continue;
         }
-        if (here + in.length > at) {
-            bool is_cpuid = in.is_cpuid && here + in.length == at + 2;
-            if (is_cpuid ? since_eax >= EAX_BEFORE : use.is_unusual)
+        if (here + s->in.length > at) {
+            bool is_cpuid = s->in.is_cpuid && here + s->in.length == at + 2;
+            if (is_cpuid && since_eax >= EAX_BEFORE)
                 return never;
-            return (struct arrival){here, in.length, first, is_cpuid};
+            return (struct arrival){here, s->in.length, first, is_cpuid};
         }
-        if (here >= in_step && use.is_unusual)
-            return never;
         if (here >= in_step && here < first)
             first = here;
         since_eax++;
-        if (use.addresses & REGISTER_EAX) /* then it holds no leaf's number */
+        if (s->use.addresses & REGISTER_EAX) /* then it holds no leaf's number */
             since_eax = EAX_BEFORE;
-        if (use.writes & REGISTER_EAX)
+        if (s->use.writes & REGISTER_EAX)
             since_eax = 0;
+        here += s->in.length;
     }
     return never; /* stepped over bytes that are no code, at the very candidate */
 }
@@ -104,8 +126,9 @@ enum mask_neighbourhood mask_neighbourhood_judge(const uint8_t *bytes, size_t si
     size_t earliest = MASK_NEIGHBOURHOOD_BYTES + READINGS;
     if (at < earliest)
         return MASK_AROUND_IS_CUT;
+    struct steps steps = {.bytes = bytes, .size = size, .at = at, .start = at - earliest};
     for (unsigned i = 0; i < READINGS; i++) {
-        struct arrival a = read_towards(bytes, size, at - earliest + i, at);
+        struct arrival a = read_towards(&steps, at - earliest + i);
         if (!a.length)
             continue;
         if (arrived && (a.start != agreed.start || a.length != agreed.length))

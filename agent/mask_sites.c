@@ -11,12 +11,13 @@
 #include "mask_neighbourhood.h"
 #include "mask_window.h"
 
-#define CHUNK_BYTES     262144
-#define FIRST_BYTE      0x0f
-#define SECOND_BYTE     0xa2
-#define CANDIDATE_BYTES 2
-#define READ_BYTES_MAX  (256ULL << 20) /* of functions, before a file is given up */
-#define AROUND_BYTES    256            /* on either side, for the neighbourhood rule */
+#define CHUNK_BYTES       262144
+#define FIRST_BYTE        0x0f
+#define SECOND_BYTE       0xa2
+#define CANDIDATE_BYTES   2
+#define READ_BYTES_MAX    (256ULL << 20) /* of functions, before a file is given up */
+#define UNSIZED_BYTES_MAX 65536          /* of a function of unknown length */
+#define AROUND_BYTES      256            /* on either side, for the neighbourhood rule */
 
 const char *mask_proof_name(enum mask_proof proof)
 {
@@ -185,8 +186,8 @@ static void by_symbol(struct finder *f, struct candidate *c, const struct elf_ar
         /* Written by hand, without a size: it may go on up to the next symbol. */
         uint64_t left = elf_image_left(f->image, range.start);
         range.end = around->next - range.start < left ? around->next : range.start + left;
-        if (range.end - range.start > MASK_FUNCTION_BYTES_MAX)
-            range.end = range.start + MASK_FUNCTION_BYTES_MAX;
+        if (range.end - range.start > UNSIZED_BYTES_MAX)
+            range.end = range.start + UNSIZED_BYTES_MAX;
         judge(f, c, range, range.start, false, MASK_PROOF_SYMBOL);
     }
 }
