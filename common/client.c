@@ -19,7 +19,7 @@
 #endif
 #define DEFAULT_CONNECT_TIMEOUT_MS 5000
 #define DEFAULT_TIMEOUT_MS         30000
-#define UPLOAD_BUFFER_BYTES        (512L * 1024) /* more would fall out of the cache */
+#define UPLOAD_BUFFER_BYTES        ((long)CLIENT_UPLOAD_STALL_BYTES) /* stays in the cache */
 #define EXPECT_TIMEOUT_MS          5000L
 #define TOKEN_MAX_BYTES            512
 
@@ -48,8 +48,8 @@ struct exchange {
     int sse_result;
     struct error sse_error;
     /* an upload's */
-    const char *bytes; /* borrowed; the next ones to send */
-    size_t left;
+    const char *bytes;  /* borrowed; the next ones to send */
+    size_t left, taken; /* taken: since it was last seen to go on */
     bool at_end, waits; /* no more will come; libcurl waits for more */
 };
 
@@ -191,7 +191,12 @@ static size_t on_read(char *buffer, size_t size, size_t count, void *ctx)
 {
     struct exchange *x = ctx;
     size_t some = x->left < size * count ? x->left : size * count;
-    x->touched_ms = now_ms();
+    /* It may still lie in libcurl's buffer; more than that buffer holds has gone out. */
+    x->taken += some;
+    if (x->taken >= CLIENT_UPLOAD_STALL_BYTES) {
+        x->taken = 0;
+        x->touched_ms = now_ms();
+    }
     if (some == 0 && !x->at_end) {
         x->waits = true;
         return CURL_READFUNC_PAUSE;
@@ -562,6 +567,7 @@ static int push(struct client_upload *upload, struct error *err)
     if (upload->over)
         return error_set(err, ERROR_CONFLICT, "the upload to %s is over already", place(x->client));
     x->touched_ms = now_ms();
+    x->taken = 0;
     if (x->waits) {
         x->waits = false;
         curl_easy_pause(x->client->easy, CURLPAUSE_CONT);

@@ -66,11 +66,14 @@ int client_events(struct client *client, const char *path, uint64_t idle_timeout
  * client, which is borrowed. */
 struct client_upload; /* opaque */
 
+#define CLIENT_UPLOAD_STALL_BYTES (512UL * 1024)
+
 int client_upload_begin(struct client *client, const char *path, uint64_t stall_timeout_ms,
                         struct client_upload **ret, struct error *err);
 /* Returns when all of it is on its way, the first time also not before the server has accepted
  * the upload. Errors: those of client_request when the server refuses; ERROR_TIMEOUT when it takes
- * nothing for `stall_timeout_ms`. Between two calls there may be any time. */
+ * less than CLIENT_UPLOAD_STALL_BYTES in `stall_timeout_ms`. Between two calls there may be any
+ * time. */
 int client_upload_write(struct client_upload *upload, const void *data, size_t length,
                         struct error *err);
 /* Ends the upload; the reply is treated as by client_request. */
