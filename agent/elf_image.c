@@ -144,7 +144,7 @@ static int add_segment(struct elf_image *image, const Elf64_Phdr *p, struct erro
         return error_set(err, ERROR_INVALID,
                          "this ELF file is truncated: a segment ends at byte %llu, the file at "
                          "%llu",
-                         (unsigned long long)(p->p_offset + p->p_filesz),
+                         (unsigned long long)p->p_offset + p->p_filesz,
                          (unsigned long long)image->file_bytes);
     if (image->segment_count == ELF_IMAGE_SEGMENTS_MAX)
         return error_set(err, ERROR_INVALID, "this ELF file loads more than %u segments",
@@ -274,7 +274,7 @@ int elf_image_of_memory(const struct elf_memory *reader, uint64_t start, struct 
     struct elf_image image = {.source = ELF_SOURCE_MEMORY, .reader = *reader};
     Elf64_Ehdr header;
     autofree Elf64_Phdr *headers = NULL;
-    if (read_headers(&image, start, &header, &headers, err) < 0)
+    if (read_headers(&image, start, &header, &headers, err) < 0 || !headers)
         return -1;
     for (size_t i = 0; i < header.e_phnum; i++)
         if (headers[i].p_type == PT_LOAD && headers[i].p_offset == 0) {

@@ -17,8 +17,8 @@
 
 #define ENTRY_BYTES_MAX (8U << 20)
 #define ENTRY_VERSION   "cpubroker.sites/1"
-#define NAMES_MAX       (4 * MASK_CACHE_ENTRIES_MAX) /* files in the folder that are looked at */
-#define FILES_MAX       8                            /* with the same code that are remembered */
+#define NAMES_MAX       2048 /* files in the folder that are looked at at once */
+#define FILES_MAX       8    /* with the same code that are remembered */
 #define CHUNK_BYTES     262144
 #define SETTLED_NS      2000000000LL /* a change within the clock's grain would not show */
 #define USED_AGAIN_S    3600

@@ -13,7 +13,7 @@
 #include "error.h"
 #include "mask_sites.h"
 
-#define MASK_CACHE_ENTRIES_MAX 512 /* the least recently used are removed first */
+#define MASK_CACHE_ENTRIES_MAX 512U /* the least recently used are removed first */
 
 /* The sites of the file that is open as `fd`, from the folder's entry or found and entered.
  * `folder` (made if it is missing) NULL: without a cache. The caller owns *ret; *ret_cached (may be

@@ -203,8 +203,8 @@ static void the_oldest_entries_go(void **state)
     const struct world *w = *state;
     struct stat st;
     assert_int_equal(file_make_dirs(w->cache, 0700, NULL), 0);
-    for (int i = 0; i < MASK_CACHE_ENTRIES_MAX; i++) {
-        autofree char *path = xasprintf("%s/%d.sites", w->cache, i);
+    for (unsigned i = 0; i < MASK_CACHE_ENTRIES_MAX; i++) {
+        autofree char *path = xasprintf("%s/%u.sites", w->cache, i);
         const struct timespec times[2] = {{.tv_sec = 1000000 + i}, {.tv_sec = 1000000 + i}};
         int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
         assert_int_equal(futimens(fd, times), 0);
@@ -215,7 +215,7 @@ static void the_oldest_entries_go(void **state)
     assert_int_equal(entries(w, NULL, 0), MASK_CACHE_ENTRIES_MAX * 3 / 4);
     assert_look(w, 5, true);
     autofree char *oldest = xasprintf("%s/0.sites", w->cache);
-    autofree char *latest = xasprintf("%s/%d.sites", w->cache, MASK_CACHE_ENTRIES_MAX - 1);
+    autofree char *latest = xasprintf("%s/%u.sites", w->cache, MASK_CACHE_ENTRIES_MAX - 1);
     assert_int_equal(stat(oldest, &st), -1);
     assert_int_equal(stat(latest, &st), 0);
 }
