@@ -49,8 +49,10 @@ static struct slice make_slice(struct model *model, size_t first, size_t count)
     struct workload *workload = NULL;
     SORTED_EACH(&model->workloads, workload)
     {
-        size_t at = sorted_behind(&model->nodes, workload->node);
-        if (workload->state != LIFE_EXITED && at > first && at <= first + count)
+        /* What does not live may refer to a node that is gone. */
+        size_t at =
+            workload->state != LIFE_EXITED ? sorted_behind(&model->nodes, workload->node) : 0;
+        if (at > first && at <= first + count)
             slice.workloads[at - 1 - first]++;
     }
     return slice;
@@ -171,14 +173,33 @@ int api_node_get(struct http_request *req, struct http_reply *reply, struct erro
     return 0;
 }
 
+static int force_asked(const struct http_request *req, bool *ret, struct error *err)
+{
+    const char *text = http_request_query(req, "force");
+    *ret = text && strcmp(text, "true") == 0;
+    if (!text || *ret || strcmp(text, "false") == 0)
+        return 0;
+    return error_set(err, ERROR_INVALID, "force: expected true or false, not '%.40s'", text);
+}
+
 int api_node_delete(struct http_request *req, struct http_reply *reply, struct error *err)
 {
     const char *name = NULL;
-    if (api_name(req, "node", &name, err) < 0 ||
+    json_object *lost = NULL;
+    bool force = false;
+    if (api_name(req, "node", &name, err) < 0 || force_asked(req, &force, err) < 0 ||
         migrations_give_up_source(&api_broker(req)->migrations, name, err) < 0 ||
-        model_node_delete(api_broker(req)->model, name, err) < 0)
+        model_node_delete(api_broker(req)->model, name, force, &lost, err) < 0)
         return -1;
-    reply->status = 204;
+    if (!force) {
+        json_object_put(lost);
+        reply->status = 204;
+        return 0;
+    }
+    json_object *o = json_object_new_object();
+    json_put_str(o, "node", name);
+    json_put(o, "lost", lost);
+    http_reply_json(reply, 200, o);
     return 0;
 }
 

@@ -69,6 +69,8 @@ json_object *api_workload_json(struct model *model, const struct workload *workl
     json_put(o, "command", model_command_json(workload));
     json_put_str(o, "dir", workload->dir);
     json_put_bool(o, "adopted", workload->adopted);
+    json_put(o, "lost_at_ms",
+             workload->lost_at_ms ? json_object_new_int64(workload->lost_at_ms) : NULL);
     json_put_int(o, "epoch", workload->epoch);
     json_put(o, "born", workload->seen_count ? seen_json(&workload->seen[0], "at_ms") : NULL);
     json_put(o, "seen", seen);

@@ -129,6 +129,24 @@ int cmd_nodes_import(const struct cli_args *args, struct error *err)
 
 int cmd_nodes_delete(const struct cli_args *args, struct error *err)
 {
-    autofree char *path = cmd_path("/v1/nodes/", args->rest[0], "");
-    return cmd_change(args, "DELETE", path, NULL, err, "node '%s' is forgotten", args->rest[0]);
+    bool force = cli_flag(args, "force"), rejected = false, printed = false;
+    autofree char *path = cmd_path("/v1/nodes/", args->rest[0], force ? "?force=true" : "");
+    autojson *reply = NULL;
+    if (!force)
+        return cmd_change(args, "DELETE", path, NULL, err, "node '%s' is forgotten", args->rest[0]);
+    if (cmd_call(args, "DELETE", path, NULL, &reply, &rejected, err) < 0 ||
+        cmd_print_json(args, reply, &printed, err) < 0)
+        return -1;
+    json_object *lost = json_member(reply, "lost");
+    if (printed)
+        return 0;
+    printf("node '%s' is forgotten; workloads given up: ", args->rest[0]);
+    if (json_array_size(lost) == 0) {
+        puts("none");
+        return 0;
+    }
+    cmd_print_names(" ", lost);
+    puts("They count as exited, and their ledgers stay. If that machine comes back, they may still "
+         "run there.");
+    return 0;
 }

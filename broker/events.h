@@ -22,6 +22,7 @@ struct store_fleet_event;
     X(POOL_MASK_GROWN,     "pool_mask_grown",     "a pool's mask gained something")                \
     X(WORKLOAD_STRANDED,   "workload_stranded",   "a live workload fits fewer members than before") \
     X(NODE_DRIFTED,        "node_drifted",        "a node reports other facts than before")        \
+    X(WORKLOAD_LOST,       "workload_lost",       "a workload was given up with its node")          \
     X(POOL_JOIN_REFUSED,   "pool_join_refused",   "a node was left outside its pool")
 /* clang-format on */
 

@@ -22,6 +22,10 @@ static const struct cli_option import_options[] = {
     {"pool", 0, "POOL", false, "a pool to join at once"},
     OUTPUT, CONNECTION, {0},
 };
+static const struct cli_option delete_options[] = {
+    {"force", 0, NULL, false, "give up the workloads on it; refused while its agent is heard"},
+    OUTPUT, CONNECTION, {0},
+};
 static const struct cli_option create_options[] = {
     {"mix-vendors", 0, NULL, false, "allow moves between CPUs of different vendors"},
     {"part-vendors", 0, NULL, false, "refuse them again (a new pool does)"},
@@ -97,7 +101,7 @@ static const struct cli_command commands[] = {
     {P, "nodes", "", "The fleet, with liveness", 0, 0, usual_options, cmd_nodes},
     {P, "nodes show", "NODE", "One node with its features", 1, 1, usual_options, cmd_nodes_show},
     {P, "nodes import", "NODE FILE", "Make a node known by a report or `cpuid -r` text alone ('-': stdin)", 2, 2, import_options, cmd_nodes_import},
-    {P, "nodes delete", "NODE", "Forget a node that holds nothing", 1, 1, usual_options, cmd_nodes_delete},
+    {P, "nodes delete", "NODE", "Forget a node that holds nothing, or is gone for good", 1, 1, delete_options, cmd_nodes_delete},
     {P, "pools", "", "The pools", 0, 0, usual_options, cmd_pools},
     {P, "pools advise", "", "What each member costs a pool, and a split that loses little", 0, 0, advise_options, cmd_pools_advise},
     {P, "pools create", "POOL", "Make a pool, or set its policy", 1, 1, create_options, cmd_pools_create},

@@ -143,7 +143,8 @@ struct workload {
     char *dir;                /* owned; may be NULL */
     bool adopted;
     int64_t epoch, created_at_ms;
-    struct seen *seen; /* owned; the first is its birth */
+    int64_t lost_at_ms; /* when its node was taken away by force; 0: it was not */
+    struct seen *seen;  /* owned; the first is its birth */
     size_t seen_count;
     struct cpu_profile *need;           /* the last one's record's; NULL when nothing was seen */
     unsigned missed;                    /* heartbeats in a row that did not list it */
@@ -217,8 +218,11 @@ enum node_status model_node_status(const struct model *model, const struct node 
 bool model_is_member(const struct pool *pool, const struct node *node);
 
 /* model_fleet.c */
-/* ERROR_CONFLICT while workloads live on it or migrations need it. */
-int model_node_delete(struct model *model, const char *name, struct error *err);
+/* ERROR_CONFLICT while it is live, workloads live on it or migrations need it. With `force` what
+ * lives on it is lost: it has exited, and keeps its ledger; *ret_lost (may be NULL) lists the names
+ * then, as a JSON array that the caller owns. */
+int model_node_delete(struct model *model, const char *name, bool force, json_object **ret_lost,
+                      struct error *err);
 /* `report` is checked JSON. An operator's report makes or renews an imported
  * node. */
 int model_node_report(struct model *model, const char *name, bool imported, json_object *report,

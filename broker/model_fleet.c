@@ -477,14 +477,15 @@ int model_node_seen_locked(struct model *model, const char *name, const struct n
     return 0;
 }
 
-static int check_unused(struct model *model, const struct node *node, struct error *err)
+static int check_unused(struct model *model, const struct node *node, bool force, struct error *err)
 {
     struct workload *workload = NULL;
     SORTED_EACH(&model->workloads, workload)
-    if (lives_on(workload, node))
+    if (lives_on(workload, node) && !force)
         return error_set(err, ERROR_CONFLICT,
-                         "node '%s' holds workload '%s' (%s); move or stop it first", node->name,
-                         workload->name, life_state_name(workload->state));
+                         "node '%s' holds workload '%s' (%s); move or stop it first, or, if the "
+                         "machine is gone for good, give the workload up with --force",
+                         node->name, workload->name, life_state_name(workload->state));
     struct move *move = NULL;
     SORTED_EACH(&model->moves, move)
     if (!migration_state_is_final(move->state) &&
@@ -523,13 +524,52 @@ static void forget_moves(struct model *model, const char *node)
     }
 }
 
+/* What lives on a node that is taken away by force. */
+static void note_lost(struct model *model, const struct node *node, struct fleet_events *events,
+                      json_object *names)
+{
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    {
+        if (!lives_on(workload, node))
+            continue;
+        autofree char *summary =
+            xasprintf("given up with node '%s', where it was %s; its ledger stays, and its name is "
+                      "free",
+                      node->name, life_state_name(workload->state));
+        json_object *detail = json_object_new_object();
+        json_put_str(detail, "summary", summary);
+        json_put_str(detail, "state", life_state_name(workload->state));
+        json_put_str(detail, "need_sha256",
+                     workload->seen_count ? workload->seen[workload->seen_count - 1].need->sha256
+                                          : NULL);
+        fleet_events_add(events, FLEET_WORKLOAD_LOST, node->name, workload->pool, workload->name,
+                         detail);
+        json_object_array_add(names, json_object_new_string(workload->name));
+    }
+}
+
+/* The lock is held for writing. */
+static void lose_workloads(struct model *model, const struct node *node)
+{
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    {
+        if (!lives_on(workload, node))
+            continue;
+        model_workload_set(model, workload, workload->node, LIFE_EXITED, -1, -1);
+        workload->lost_at_ms = clock_unix_ms(model->clock);
+    }
+}
+
 static int node_delete_store(struct model *model, struct mask_change *masks, size_t count,
-                             const struct node *node, const struct fleet_events *events,
+                             const struct node *node, bool loses, const struct fleet_events *events,
                              struct error *err)
 {
     if (store_begin(model->store, err) < 0)
         return -1;
-    int rc = store_node_delete(model->store, node->name, err);
+    int rc = loses ? store_node_lose(model->store, node->name, clock_unix_ms(model->clock), err)
+                   : store_node_delete(model->store, node->name, err);
     for (size_t i = 0; rc == 0 && i < count; i++)
         rc = mask_change_store(model, &masks[i], NULL, node, err);
     if (rc == 0)
@@ -540,12 +580,14 @@ static int node_delete_store(struct model *model, struct mask_change *masks, siz
     return -1;
 }
 
-int model_node_delete(struct model *model, const char *name, struct error *err)
+int model_node_delete(struct model *model, const char *name, bool force, json_object **ret_lost,
+                      struct error *err)
 {
     WRITER(model);
     struct node *node = model_node(model, name, err);
-    if (!node || check_unused(model, node, err) < 0)
+    if (!node || check_unused(model, node, force, err) < 0)
         return -1;
+    autojson *lost = json_object_new_array();
     autofree struct mask_change *masks = xcalloc(model->pools.count, sizeof(*masks));
     size_t count = 0;
     struct pool *pool = NULL;
@@ -555,7 +597,9 @@ int model_node_delete(struct model *model, const char *name, struct error *err)
         mask_change_make(&masks[count], pool, node->profile ? node->profile->cpu : NULL, NULL);
         model_judge_leave(model, &masks[count++], node, &events);
     }
-    if (node_delete_store(model, masks, count, node, &events, err) < 0) {
+    note_lost(model, node, &events, lost);
+    bool loses = json_array_size(lost) > 0;
+    if (node_delete_store(model, masks, count, node, loses, &events, err) < 0) {
         for (size_t i = 0; i < count; i++)
             mask_change_undo(&masks[i]);
         fleet_events_done(&events);
@@ -566,14 +610,20 @@ int model_node_delete(struct model *model, const char *name, struct error *err)
         mask_change_apply(model, &masks[i]);
         sorted_remove(&masks[i].pool->members, node);
     }
-    model_forget_exited(model, name, NULL);
+    if (loses)
+        lose_workloads(model, node);
+    else
+        model_forget_exited(model, name, NULL);
     forget_moves(model, name);
     sorted_remove(&model->nodes, node);
     model->generation++;
     model_unlock(model);
-    log_info("the node was removed", LOG_STR("node", name));
+    log_info("the node was removed", LOG_STR("node", name),
+             LOG_INT("workloads_lost", (int64_t)json_array_size(lost)));
     fleet_events_tell(model, &events);
     fleet_events_done(&events);
     node_free(node);
+    if (ret_lost)
+        *ret_lost = steal_ptr(&lost);
     return 0;
 }

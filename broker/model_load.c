@@ -159,6 +159,7 @@ static int load_workload(void *ctx, const struct store_workload *row, struct err
     workload->adopted = row->adopted;
     workload->epoch = row->epoch;
     workload->created_at_ms = row->created_at_ms;
+    workload->lost_at_ms = row->lost_at_ms;
     sorted_add(&model->workloads, workload);
     if (life_state_from_name(row->state, &workload->state) < 0)
         return error_set(err, ERROR_INTERNAL, "database: workload '%s': state '%s'", row->name,

@@ -65,6 +65,7 @@ void model_workload_set(struct model *model, struct workload *workload, const ch
     workload->pid = pid;
     workload->exit_status = exit_status;
     workload->missed = 0;
+    workload->lost_at_ms = 0;
     model->generation++;
 }
 

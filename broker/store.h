@@ -79,6 +79,9 @@ int store_node_put(struct store *store, const struct store_node *row, struct err
 int store_node_touch(struct store *store, const char *name, int64_t seen_at_ms, struct error *err);
 /* Its memberships and the workloads that have exited on it go with it. */
 int store_node_delete(struct store *store, const char *name, struct error *err);
+/* Keeps the workloads: those that live on it have exited, and are lost. The name stays with them.
+ */
+int store_node_lose(struct store *store, const char *name, int64_t at_ms, struct error *err);
 int store_nodes(struct store *store,
                 int (*each)(void *ctx, const struct store_node *row, struct error *err), void *ctx,
                 struct error *err);
@@ -104,6 +107,7 @@ struct store_workload {
     const char *dir;          /* may be NULL */
     bool adopted;
     int64_t epoch, created_at_ms;
+    int64_t lost_at_ms; /* 0: it is not lost; not read by _put */
 };
 struct store_seen {
     const char *workload, *node, *report_sha256;

@@ -102,6 +102,14 @@ int store_node_delete(struct store *store, const char *name, struct error *err)
     return store_run(store, SQL_NODE_DELETE, VALUES(TEXT(name)), err);
 }
 
+int store_node_lose(struct store *store, const char *name, int64_t at_ms, struct error *err)
+{
+    if (store_run(store, SQL_NODE_LEAVE, VALUES(TEXT(name)), err) < 0 ||
+        store_run(store, SQL_NODE_LOSE, VALUES(TEXT(name), INT(at_ms)), err) < 0)
+        return -1;
+    return store_run(store, SQL_NODE_REMOVE, VALUES(TEXT(name), INT(at_ms)), err);
+}
+
 struct node_visit {
     int (*each)(void *ctx, const struct store_node *row, struct error *err);
     void *ctx;

@@ -7,66 +7,71 @@
 
 #include "store.h"
 
-#define FLEET_SQL(X)                                                                   \
-    X(REPORT_PUT, "INSERT INTO report VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")     \
-    X(REPORT_GET, "SELECT json FROM report WHERE sha256 = ?1")                         \
-    X(NODE_PUT, "INSERT INTO node (name, kind, report_sha256, version, boot_id, "      \
-                "image_address,"                                                       \
-                " created_at_ms, seen_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"  \
-                " ON CONFLICT (name) DO UPDATE SET kind = ?2, report_sha256 = ?3, "    \
-                "version = ?4,"                                                        \
-                " boot_id = ?5, image_address = ?6, seen_at_ms = ?8")                  \
-    X(NODE_TOUCH, "UPDATE node SET seen_at_ms = ?2 WHERE name = ?1")                   \
-    X(NODE_FORGET, "DELETE FROM workload WHERE node = ?1 AND state = 'exited'")        \
-    X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                 \
-    X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                    \
-             "image_address, created_at_ms,"                                           \
-             " seen_at_ms FROM node ORDER BY name")                                    \
-    X(PROFILE_PUT, "INSERT INTO profile VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")   \
-    X(PROFILE_GET, "SELECT json FROM profile WHERE sha256 = ?1")                       \
-    X(FACTS_PUT, "INSERT OR REPLACE INTO report_facts (report_sha256, rules,"          \
-                 " profile_sha256, kernel, engines) VALUES (?1, ?2, ?3, ?4, ?5)")      \
-    X(FACTS, "SELECT report_sha256, rules, profile_sha256, kernel, engines"            \
-             " FROM report_facts AS f WHERE EXISTS (SELECT 1 FROM node"                \
-             " WHERE report_sha256 = f.report_sha256) OR EXISTS (SELECT 1 FROM"        \
-             " workload_seen WHERE report_sha256 = f.report_sha256)"                   \
-             " ORDER BY report_sha256")                                                \
-    X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3, ?4, ?5, ?6)"                     \
-                " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2, min_level = ?4,"  \
-                " evidence = ?5, islands = ?6")                                        \
-    X(POOL_FORGET, "DELETE FROM workload WHERE pool = ?1 AND state = 'exited'")        \
-    X(POOL_DELETE, "DELETE FROM pool WHERE name = ?1")                                 \
-    X(POOLS, "SELECT name, mix_vendors, pool.created_at_ms, epoch, digest, min_level," \
-             " evidence, islands FROM pool"                                            \
-             " LEFT JOIN pool_epoch AS e ON e.pool = name AND e.epoch ="               \
-             " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                 \
-    X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                       \
-    X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")          \
-    X(MEMBERS, "SELECT pool, node FROM pool_member ORDER BY pool, node")               \
+#define FLEET_SQL(X)                                                                           \
+    X(REPORT_PUT, "INSERT INTO report VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")             \
+    X(REPORT_GET, "SELECT json FROM report WHERE sha256 = ?1")                                 \
+    X(NODE_PUT, "INSERT INTO node (name, kind, report_sha256, version, boot_id, "              \
+                "image_address, created_at_ms, seen_at_ms)"                                    \
+                " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"                                     \
+                " ON CONFLICT (name) DO UPDATE SET kind = ?2, report_sha256 = ?3,"             \
+                " version = ?4, boot_id = ?5, image_address = ?6, created_at_ms = ?7,"         \
+                " seen_at_ms = ?8, removed_at_ms = NULL")                                      \
+    X(NODE_TOUCH, "UPDATE node SET seen_at_ms = ?2 WHERE name = ?1")                           \
+    X(NODE_FORGET, "DELETE FROM workload WHERE node = ?1 AND state = 'exited'")                \
+    X(NODE_DELETE, "DELETE FROM node WHERE name = ?1")                                         \
+    X(NODE_LEAVE, "DELETE FROM pool_member WHERE node = ?1")                                   \
+    X(NODE_REMOVE, "UPDATE node SET removed_at_ms = ?2, report_sha256 = NULL WHERE name = ?1") \
+    X(NODE_LOSE, "UPDATE workload SET state = 'exited', pid = NULL, exit_status = NULL,"       \
+                 " lost_at_ms = ?2 WHERE node = ?1 AND state <> 'exited'")                     \
+    X(NODES, "SELECT name, kind, report_sha256, version, boot_id, "                            \
+             "image_address, created_at_ms,"                                                   \
+             " seen_at_ms FROM node WHERE removed_at_ms IS NULL ORDER BY name")                \
+    X(PROFILE_PUT, "INSERT INTO profile VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")           \
+    X(PROFILE_GET, "SELECT json FROM profile WHERE sha256 = ?1")                               \
+    X(FACTS_PUT, "INSERT OR REPLACE INTO report_facts (report_sha256, rules,"                  \
+                 " profile_sha256, kernel, engines) VALUES (?1, ?2, ?3, ?4, ?5)")              \
+    X(FACTS, "SELECT report_sha256, rules, profile_sha256, kernel, engines"                    \
+             " FROM report_facts AS f WHERE EXISTS (SELECT 1 FROM node"                        \
+             " WHERE report_sha256 = f.report_sha256) OR EXISTS (SELECT 1 FROM"                \
+             " workload_seen WHERE report_sha256 = f.report_sha256)"                           \
+             " ORDER BY report_sha256")                                                        \
+    X(POOL_PUT, "INSERT INTO pool VALUES (?1, ?2, ?3, ?4, ?5, ?6)"                             \
+                " ON CONFLICT (name) DO UPDATE SET mix_vendors = ?2, min_level = ?4,"          \
+                " evidence = ?5, islands = ?6")                                                \
+    X(POOL_FORGET, "DELETE FROM workload WHERE pool = ?1 AND state = 'exited'")                \
+    X(POOL_DELETE, "DELETE FROM pool WHERE name = ?1")                                         \
+    X(POOLS, "SELECT name, mix_vendors, pool.created_at_ms, epoch, digest, min_level,"         \
+             " evidence, islands FROM pool"                                                    \
+             " LEFT JOIN pool_epoch AS e ON e.pool = name AND e.epoch ="                       \
+             " (SELECT max(epoch) FROM pool_epoch WHERE pool = name)")                         \
+    X(MEMBER_ADD, "INSERT INTO pool_member VALUES (?1, ?2, ?3)")                               \
+    X(MEMBER_REMOVE, "DELETE FROM pool_member WHERE pool = ?1 AND node = ?2")                  \
+    X(MEMBERS, "SELECT pool, node FROM pool_member ORDER BY pool, node")                       \
     X(EPOCH_ADD, "INSERT INTO pool_epoch VALUES (?1, ?2, ?3, ?4, ?5, ?6)")
 
-#define WORKLOAD_SQL(X)                                                                     \
-    X(WORKLOAD_PUT, "INSERT INTO workload VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, "             \
-                    "?8, ?9, ?10, ?11)"                                                     \
-                    " ON CONFLICT (name) DO UPDATE SET pool = ?2, node = ?3, "              \
-                    "state = ?4, pid = ?5,"                                                 \
-                    " exit_status = ?6, command = ?7, dir = ?8, adopted = ?9, "             \
-                    "epoch = ?10, created_at_ms = ?11")                                     \
-    X(WORKLOAD_SET, "UPDATE workload SET node = ?2, state = ?3, pid = ?4, exit_status = ?5" \
-                    " WHERE name = ?1")                                                     \
-    X(WORKLOADS, "SELECT name, pool, node, state, pid, exit_status, command, "              \
-                 "dir, adopted, epoch,"                                                     \
-                 " created_at_ms FROM workload")                                            \
-    X(SEEN_ADD, "INSERT INTO workload_seen (workload, seq, node, report_sha256,"            \
-                " since_at_ms, need_sha256, need_rules) SELECT ?1, 1 +"                     \
-                " (SELECT coalesce(max(seq), 0) FROM workload_seen WHERE workload = ?1),"   \
-                " ?2, ?3, ?4, ?5, ?6 WHERE true"                                            \
-                " ON CONFLICT (workload, node, report_sha256) DO NOTHING")                  \
-    X(SEEN_CLEAR, "DELETE FROM workload_seen WHERE workload = ?1")                          \
-    X(SEEN_NEED, "UPDATE workload_seen SET need_sha256 = ?4, need_rules = ?5"               \
-                 " WHERE workload = ?1 AND node = ?2 AND report_sha256 = ?3")               \
-    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms, need_sha256, need_rules"    \
-            " FROM workload_seen"                                                           \
+#define WORKLOAD_SQL(X)                                                                         \
+    X(WORKLOAD_PUT, "INSERT INTO workload (name, pool, node, state, pid, exit_status, command," \
+                    " dir, adopted, epoch, created_at_ms)"                                      \
+                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"                    \
+                    " ON CONFLICT (name) DO UPDATE SET pool = ?2, node = ?3, "                  \
+                    "state = ?4, pid = ?5,"                                                     \
+                    " exit_status = ?6, command = ?7, dir = ?8, adopted = ?9, "                 \
+                    "epoch = ?10, created_at_ms = ?11, lost_at_ms = NULL")                      \
+    X(WORKLOAD_SET, "UPDATE workload SET node = ?2, state = ?3, pid = ?4, exit_status = ?5,"    \
+                    " lost_at_ms = NULL WHERE name = ?1")                                       \
+    X(WORKLOADS, "SELECT name, pool, node, state, pid, exit_status, command, "                  \
+                 "dir, adopted, epoch,"                                                         \
+                 " created_at_ms, lost_at_ms FROM workload")                                    \
+    X(SEEN_ADD, "INSERT INTO workload_seen (workload, seq, node, report_sha256,"                \
+                " since_at_ms, need_sha256, need_rules) SELECT ?1, 1 +"                         \
+                " (SELECT coalesce(max(seq), 0) FROM workload_seen WHERE workload = ?1),"       \
+                " ?2, ?3, ?4, ?5, ?6 WHERE true"                                                \
+                " ON CONFLICT (workload, node, report_sha256) DO NOTHING")                      \
+    X(SEEN_CLEAR, "DELETE FROM workload_seen WHERE workload = ?1")                              \
+    X(SEEN_NEED, "UPDATE workload_seen SET need_sha256 = ?4, need_rules = ?5"                   \
+                 " WHERE workload = ?1 AND node = ?2 AND report_sha256 = ?3")                   \
+    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms, need_sha256, need_rules"        \
+            " FROM workload_seen"                                                               \
             " ORDER BY workload, seq")
 
 #define MIGRATION_COLUMNS                                                     \

@@ -40,6 +40,7 @@ static int workload_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
         .adopted = store_column_int(stmt, 8, 0) != 0,
         .epoch = store_column_int(stmt, 9, 0),
         .created_at_ms = store_column_int(stmt, 10, 0),
+        .lost_at_ms = store_column_int(stmt, 11, 0),
     };
     return visit->each(visit->ctx, &row, err);
 }

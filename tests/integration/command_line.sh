@@ -281,6 +281,11 @@ step "what is in use cannot go: 6"
 run 6 pools delete default
 run 0 nodes delete lesser -o json
 run 4 nodes delete lesser
+call "$OPERATOR" DELETE '/v1/nodes/node-a?force=perhaps' 400
+run 6 nodes delete node-a --force # its agent was heard a moment ago
+run 0 nodes import spare "$LESSER_REPORT"
+run 0 nodes delete spare --force
+says "workloads given up: none"
 
 "$VALIDATE" log "$TEST_DIR/exchanges"
 loopback_broker_stop

@@ -116,6 +116,86 @@ static void a_new_report_moves_the_pool(void **state)
     assert_int_equal(in_database(f, "SELECT count(*) FROM report"), 2);
 }
 
+static void workload_is(struct fixture *f, const char *state, bool lost)
+{
+    call_expect(f, f->viewer_token, "GET", "/v1/workloads/w1", NULL, 200);
+    assert_string_equal(fixture_str(f, "state"), state);
+    assert_int_equal(fixture_member(f, "lost_at_ms") != NULL, lost);
+    assert_int_equal(json_array_size(fixture_member(f, "seen")), 1);
+    assert_string_equal(fixture_str(f, "need.level"), "x86-64-v3");
+}
+
+/* A machine that is gone for good is taken away by force, and what ran there is given up. */
+static void a_dead_node_is_taken_away_by_force(void **state)
+{
+    struct fixture *f = *state;
+    struct model *model = f->broker->model;
+    char agent[65], other[65];
+    struct error err = {0};
+    json_object *lost = NULL;
+    fixture_node(f, "a", "haswell", agent);
+    fixture_node(f, "b", "haswell", other);
+    fixture_workload(f, agent, "a", "w1");
+    /* While its agent is heard nobody can. */
+    assert_int_equal(model_node_delete(model, "a", true, &lost, &err), -1);
+    assert_int_equal(err.kind, ERROR_CONFLICT);
+    assert_non_null(strstr(err.message, "live"));
+    workload_is(f, "running", false);
+    f->clock.test_ms += 3600000;
+    assert_int_equal(model_node_delete(model, "a", false, &lost, &err), -1);
+    assert_non_null(strstr(err.message, "--force"));
+    assert_null(lost);
+    assert_int_equal(model_node_delete(model, "a", true, &lost, &err), 0);
+    assert_int_equal(json_array_size(lost), 1);
+    assert_string_equal(json_item_str(lost, 0), "w1");
+    json_object_put(lost);
+    for (unsigned start = 0; start < 2; start++) {
+        workload_is(f, "exited", true);
+        call_expect(f, f->viewer_token, "GET", "/v1/nodes/a", NULL, 404);
+        call_expect(f, f->viewer_token, "GET", "/v1/nodes", NULL, 200);
+        assert_int_equal(json_array_size(fixture_member(f, "nodes")), 1);
+        call_expect(f, f->viewer_token, "GET", "/v1/pools/default", NULL, 200);
+        assert_int_equal(fixture_int(f, "member_count"), 1);
+        call_expect(f, f->viewer_token, "POST", "/v1/check", "{\"workload\":\"w1\",\"to\":\"b\"}",
+                    200);
+        assert_string_equal(fixture_str(f, "verdict"), "reject");
+        assert_int_equal(
+            in_database(f, "SELECT count(*) FROM fleet_event WHERE kind = 'workload_lost' AND"
+                           " workload = 'w1' AND node = 'a'"),
+            1);
+        fixture_restart(f);
+    }
+    /* It is back after all, and still runs it: the node is new, the ledger goes on. */
+    fixture_heartbeat(f, agent, "a",
+                      "{\"name\":\"w1\",\"state\":\"running\",\"pid\":42,\"exit_status\":null}");
+    workload_is(f, "running", false);
+    fixture_restart(f);
+    workload_is(f, "running", false);
+    call_expect(f, f->viewer_token, "GET", "/v1/nodes/a", NULL, 200);
+}
+
+static void a_lost_workloads_name_is_free(void **state)
+{
+    struct fixture *f = *state;
+    char agent[65], other[65];
+    fixture_node(f, "a", "haswell", agent);
+    fixture_node(f, "b", "haswell", other);
+    fixture_workload(f, agent, "a", "w1");
+    f->clock.test_ms += 3600000;
+    fixture_heartbeat(f, other, "b", NULL);
+    assert_int_equal(model_node_delete(f->broker->model, "a", true, NULL, NULL), 0);
+    fixture_workload(f, other, "b", "w1");
+    for (unsigned start = 0; start < 2; start++) {
+        workload_is(f, "running", false);
+        assert_string_equal(fixture_str(f, "node"), "b");
+        fixture_restart(f);
+    }
+    /* A node with nothing to lose is removed as ever. */
+    fixture_import(f, "i", "haswell");
+    assert_int_equal(model_node_delete(f->broker->model, "i", true, NULL, NULL), 0);
+    assert_int_equal(in_database(f, "SELECT count(*) FROM node WHERE name = 'i'"), 0);
+}
+
 /* The model and the database hold the same: what a restart reads is what was there before. */
 static void a_restart_finds_everything(void **state)
 {
@@ -478,6 +558,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(epochs_follow_the_mask),
         TEST(a_new_report_moves_the_pool),
+        TEST(a_dead_node_is_taken_away_by_force),
+        TEST(a_lost_workloads_name_is_free),
         TEST(a_restart_finds_everything),
         TEST(silent_after_a_while),
         TEST(last_seen_is_written_now_and_then),

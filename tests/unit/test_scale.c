@@ -136,7 +136,7 @@ static void change(struct world *w)
         break;
     }
     case 2:
-        model_node_delete(model, node, NULL); /* if it is there */
+        model_node_delete(model, node, false, NULL, NULL); /* if it is there */
         break;
     case 3:
     case 4:
