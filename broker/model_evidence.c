@@ -37,8 +37,10 @@ const struct workload_evidence *model_evidence_now(struct model *model,
                                                    const struct workload *workload)
 {
     const struct workload_evidence *evidence = workload->evidence;
+    if (!evidence || evidence->moved_on)
+        return NULL;
     const struct node *node = sorted_find(&model->nodes, workload->node);
-    if (!evidence || !node || evidence->moved_on || strcmp(evidence->node, workload->node) != 0 ||
+    if (!node || strcmp(evidence->node, workload->node) != 0 ||
         !same_text(evidence->boot_id, node->boot_id) || evidence->seen->pid != workload->pid)
         return NULL;
     return evidence;
