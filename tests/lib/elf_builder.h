@@ -21,10 +21,16 @@
 #define BUILT_FDES_MAX 16
 
 /* A block of instructions that the assembler makes: `NAME` and `NAME_end`. */
-#define ASSEMBLED(name, text)                                                                     \
-    extern const uint8_t name[], name##_end[];                                                    \
-    __asm__(".pushsection .rodata\n.globl " #name ", " #name "_end\n" #name ":\n" text "\n" #name \
-            "_end:\n.popsection\n")
+/* clang-format off */
+#define ASSEMBLED(name, text)                                                  \
+    extern const uint8_t name[], name##_end[];                                 \
+    __asm__(".pushsection .rodata\n.globl " #name ", " #name "_end\n"          \
+            #name ":\n" text "\n" #name "_end:\n.popsection\n")
+/* clang-format on */
+/* Branches of two bytes; without optimization clang makes all of them long. */
+#define SHORT_JUMP(label)     " .byte 0xeb\n .byte " label " - . - 1\n"
+#define SHORT_JE(label)       " .byte 0x74\n .byte " label " - . - 1\n"
+#define SHORT_JNE(label)      " .byte 0x75\n .byte " label " - . - 1\n"
 #define ASSEMBLED_BYTES(name) (size_t)(name##_end - name)
 
 struct built_range { /* counted from the first byte of code */

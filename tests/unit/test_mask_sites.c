@@ -90,7 +90,7 @@ static void a_plain_function_is_read(void **state)
 
 ASSEMBLED(immediate, "mov $0xa20f0001, %eax\n ret");
 ASSEMBLED(displacement,
-          "lea 0xa20f(%rip), %rax\n test %eax, %eax\n je 1f\n mov %eax, %ebx\n1: ret");
+          "lea 0xa20f(%rip), %rax\n test %eax, %eax\n" SHORT_JE("1f") " mov %eax, %ebx\n1: ret");
 
 static void parts_of_other_instructions_are_harmless(void **state)
 {
@@ -103,11 +103,13 @@ static void parts_of_other_instructions_are_harmless(void **state)
 
 /* ---- data between instructions */
 
-ASSEMBLED(island, "mov $1, %eax\n jmp 1f\n .byte 0x0f, 0xa2\n1: mov %ebx, (%rdi)\n ret");
+ASSEMBLED(island, "mov $1, %eax\n" SHORT_JUMP("1f") " .byte 0x0f, 0xa2\n1: mov %ebx, (%rdi)\n ret");
 /* b8 takes the CPUID for a part of its number */
-ASSEMBLED(out_of_step, "mov $1, %eax\n jmp 1f\n .byte 0xb8\n1: cpuid\n mov %ebx, (%rdi)\n ret");
+ASSEMBLED(out_of_step,
+          "mov $1, %eax\n" SHORT_JUMP("1f") " .byte 0xb8\n1: cpuid\n mov %ebx, (%rdi)\n ret");
 /* 06 is no instruction, so reading on ends there, and following comes by behind it */
-ASSEMBLED(behind_data, "jmp 1f\n .byte 0x06, 0x0f, 0xa2, 0x06\n1: mov $1, %eax\n cpuid\n ret");
+ASSEMBLED(behind_data,
+          SHORT_JUMP("1f") " .byte 0x06, 0x0f, 0xa2, 0x06\n1: mov $1, %eax\n cpuid\n ret");
 ASSEMBLED(called_over, "call 1f\n .byte 0x0f, 0xa2\n1: pop %rsi\n mov (%rsi), %eax\n ret");
 
 static void data_is_no_site(void **state)
@@ -151,7 +153,7 @@ ASSEMBLED(tables, "lea 8f(%rip), %rdx\n movslq (%rdx,%rdi,4), %rax\n add %rdx, %
                   "2: nop\n3: mov %ebx, (%rsi)\n lea 9f(%rip), %rdx\n ret\n"
                   "7:\n 8: .long 1b-8b, 3b-8b\n 9: .long 2b-9b, 2b-9b");
 ASSEMBLED(computed, "mov $1, %eax\n cpuid\n mov %ebx, (%rsi)\n jmp *%rdi");
-ASSEMBLED(looped, "1: mov $4, %eax\n cpuid\n2: and $31, %eax\n jne 2b\n jmp 1b");
+ASSEMBLED(looped, "1: mov $4, %eax\n cpuid\n2: and $31, %eax\n" SHORT_JNE("2b") SHORT_JUMP("1b"));
 
 static void branch_targets_are_told(void **state)
 {
@@ -208,8 +210,8 @@ static void branches_from_elsewhere_are_told(void **state)
 
 ASSEMBLED(prefixed, "mov $1, %eax\n .byte 0x48, 0x0f, 0xa2\n mov %ebx, (%rdi)\n ret");
 ASSEMBLED(into_prefixed,
-          "mov $1, %eax\n test %edi, %edi\n je 1f\n .byte 0x48\n1: .byte 0x0f, 0xa2\n"
-          "mov %ebx, (%rdi)\n ret");
+          "mov $1, %eax\n test %edi, %edi\n" SHORT_JE("1f") " .byte 0x48\n1: .byte 0x0f, 0xa2\n"
+                                                            "mov %ebx, (%rdi)\n ret");
 ASSEMBLED(locked, "mov $1, %eax\n .byte 0xf0, 0x0f, 0xa2\n mov %ebx, (%rdi)\n ret");
 
 static void prefixes_belong_to_the_instruction(void **state)
@@ -440,8 +442,8 @@ static void files_in_memory_are_read_alike(void **state)
     free(elf.bytes);
 }
 
-ASSEMBLED(generated, ".fill 64, 1, 0\n push %rbx\n mov $1, %eax\n cpuid\n jmp 2f\n"
-                     ".byte 0x0f, 0xa2\n2: mov $2, %eax\n cpuid\n pop %rbx\n ret");
+ASSEMBLED(generated, ".fill 64, 1, 0\n push %rbx\n mov $1, %eax\n cpuid\n" SHORT_JUMP(
+                         "2f") ".byte 0x0f, 0xa2\n2: mov $2, %eax\n cpuid\n pop %rbx\n ret");
 
 static void code_without_a_file_is_followed_from_where_it_runs(void **state)
 {
