@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu_profile_data.h - the inside of a profile, for the arithmetic that works on whole words:
- * cpu_profile*.c, broker/verdict.c, evidence*.c and mask.c. Everybody else uses cpu_profile.h. */
+ * cpu_profile*.c, broker/verdict.c, evidence*.c and mask.c, agent/mask_table.c. Everybody else uses
+ * cpu_profile.h. */
 #pragma once
 
 #include <stdatomic.h>
