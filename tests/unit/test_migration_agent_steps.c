@@ -38,7 +38,8 @@ static void leave_journal(struct world *w, bool source, enum journal_step step)
     assignment_done(&assignment);
     journal.step = step;
     journal.root_pid = w->child;
-    journal.tasks = journal.threads = 1;
+    const pid_t pids[] = {w->child, 0};
+    journal.threads = migration_count_threads(pids, &journal.tasks); /* a sanitizer has its own */
     autofree char *image = xasprintf("%s/image", journal.dir);
     assert_int_equal(file_make_dirs(image, 0700, NULL), 0);
     fixture_write(image, "pages-1.img", 1000);
