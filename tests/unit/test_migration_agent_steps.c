@@ -3,6 +3,7 @@
  * what is old or does not fit: the journal decides, and nothing is done twice or to the wrong
  * copy. */
 #include "migration_fixture.h"
+#include "migration_internal.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
