@@ -17,11 +17,14 @@
 #include "digest.h"
 #include "log.h"
 #include "metrics.h"
+#include "prune.h"
 #include "webhook.h"
 
 #define TICK_MS       500 /* deadlines are looked at at least this often */
 #define YEAR_MS       31536000000ULL
 #define SECOND_MS     1000
+#define DAY_MS        86400000LL
+#define PRUNE_WAIT_MS 3600000       /* between two rounds */
 #define IMAGE_DEFAULT "68719476736" /* 64 GiB */
 
 #define KEY(member, type_, fallback_, least_, most_, help_)                                 \
@@ -71,6 +74,9 @@ const struct config_key broker_config_keys[] = {
         "(bytes)."),
     KEY(connections_max, CONFIG_U64, "1024", 8, 65536,
         "Connections at a time; each agent holds two."),
+    KEY(history_days, CONFIG_U64, "90", 0, 36500,
+        "How long ended migrations, events, and reports that no node, workload or migration refers "
+        "to are kept (days). 0 keeps them for ever."),
     KEY(log_level, CONFIG_STR, "info", 0, 0, "debug, info, warn or error."),
     {0},
 };
@@ -82,7 +88,28 @@ struct timer {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool ends; /* guarded by lock */
+    struct prune prune;
+    int64_t prune_at_ms; /* monotonic */
 };
+
+/* A little of the history at a time: a request waits no longer than for one small transaction. */
+static void prune_some(struct timer *timer)
+{
+    struct broker *broker = timer->broker;
+    struct error err = {0};
+    bool round = false;
+    int64_t now_ms = clock_monotonic_ms(broker->clock);
+    if (broker->config.history_days == 0 || now_ms < timer->prune_at_ms)
+        return;
+    int64_t before_ms =
+        clock_unix_ms(broker->clock) - (int64_t)broker->config.history_days * DAY_MS;
+    if (prune_step(&timer->prune, before_ms, &round, &err) < 0)
+        log_warn("old history could not be taken away, trying again in an hour",
+                 LOG_STR("error", err.message));
+    else if (!round)
+        return;
+    timer->prune_at_ms = now_ms + PRUNE_WAIT_MS;
+}
 
 static void *timer_main(void *arg)
 {
@@ -91,6 +118,7 @@ static void *timer_main(void *arg)
     while (!timer->ends) {
         pthread_mutex_unlock(&timer->lock);
         int64_t wait_ms = migrations_tick(&timer->broker->migrations, TICK_MS);
+        prune_some(timer);
         pthread_mutex_lock(&timer->lock);
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
@@ -109,6 +137,7 @@ static int timer_start(struct broker *broker, struct error *err)
     struct timer *timer = xcalloc(1, sizeof(*timer));
     pthread_condattr_t attributes;
     timer->broker = broker;
+    timer->prune.store = broker->store;
     pthread_mutex_init(&timer->lock, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

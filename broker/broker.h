@@ -22,6 +22,7 @@ struct broker_config {
     uint64_t prepare_timeout_ms, dump_timeout_ms, transfer_timeout_ms, restore_timeout_ms;
     uint64_t max_image_bytes;
     uint64_t connections_max;
+    uint64_t history_days; /* 0: for ever */
 };
 extern const struct config_key broker_config_keys[];
 

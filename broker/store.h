@@ -217,6 +217,20 @@ int store_fleet_events(struct store *store, int64_t after, int64_t limit,
 /* The newest seq, 0 for none. */
 int store_fleet_event_last(struct store *store, int64_t *ret, struct error *err);
 
+/* store_history.c: what is old and nobody refers to */
+enum store_history {
+    STORE_HISTORY_MIGRATIONS, /* ended and settled, with their events */
+    STORE_HISTORY_EVENTS,     /* of the fleet, but the newest */
+    STORE_HISTORY_REPORTS,
+    STORE_HISTORY_PROFILES,
+    STORE_HISTORY_NODES, /* that were removed, and whose name no workload has */
+};
+
+/* Looks at some rows behind *after (0 to begin) and takes away those from before `before_ms`; moves
+ * *after on. *ret_more: there were rows to look at. */
+int store_history_prune(struct store *store, enum store_history what, int64_t before_ms,
+                        int64_t *after, bool *ret_more, struct error *err);
+
 /* store_webhook.c: who is told of events, and what is still to be told */
 struct store_webhook {
     const char *id, *url, *secret;

@@ -171,16 +171,49 @@
     X(DELIVERIES, DELIVERY_COLUMNS "AND (?2 IS NULL OR state = ?2)"                                \
                                    " ORDER BY id DESC LIMIT ?3")
 
+/* _LAST: the number of the last row to look at now, NULL when there is none behind ?1. */
+#define HISTORY_SQL(X)                                                                             \
+    X(HISTORY_MIGRATIONS_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM migration WHERE rowid " \
+                               "> ?1 ORDER BY rowid LIMIT 200)")                                   \
+    X(HISTORY_MIGRATIONS,                                                                          \
+      "DELETE FROM migration WHERE rowid > ?1 AND rowid <= ?2 AND"                                 \
+      " finished_at_ms < ?3 AND (state = 'done' OR target_report = 'discarded')"                   \
+      " AND NOT EXISTS (SELECT 1 FROM workload_evidence AS e WHERE"                                \
+      " e.migration = migration.id)")                                                              \
+    X(HISTORY_EVENTS_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM fleet_event WHERE rowid > " \
+                           "?1 ORDER BY rowid LIMIT 200)")                                         \
+    X(HISTORY_EVENTS, "DELETE FROM fleet_event WHERE seq > ?1 AND seq <= ?2 AND at_ms < ?3"        \
+                      " AND seq < (SELECT max(seq) FROM fleet_event)")                             \
+    X(HISTORY_REPORTS_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM report WHERE rowid > ?1 "  \
+                            "ORDER BY rowid LIMIT 200)")                                           \
+    X(HISTORY_REPORTS,                                                                             \
+      "DELETE FROM report WHERE rowid > ?1 AND rowid <= ?2 AND"                                    \
+      " first_seen_at_ms < ?3 AND NOT EXISTS (SELECT 1 FROM node WHERE"                            \
+      " report_sha256 = sha256) AND NOT EXISTS (SELECT 1 FROM workload_seen WHERE"                 \
+      " report_sha256 = sha256) AND NOT EXISTS (SELECT 1 FROM migration WHERE"                     \
+      " judged_sha256 = sha256)")                                                                  \
+    X(HISTORY_PROFILES_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM profile WHERE rowid > "   \
+                             "?1 ORDER BY rowid LIMIT 200)")                                       \
+    X(HISTORY_PROFILES, "DELETE FROM profile WHERE rowid > ?1 AND rowid <= ?2 AND"                 \
+                        " first_seen_at_ms < ?3 AND NOT EXISTS (SELECT 1 FROM report_facts WHERE"  \
+                        " profile_sha256 = sha256) AND NOT EXISTS (SELECT 1 FROM workload_seen"    \
+                        " WHERE need_sha256 = sha256)")                                            \
+    X(HISTORY_NODES_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM node WHERE rowid > ?1 "      \
+                          "ORDER BY rowid LIMIT 200)")                                             \
+    X(HISTORY_NODES, "DELETE FROM node WHERE rowid > ?1 AND rowid <= ?2 AND removed_at_ms < ?3"    \
+                     " AND NOT EXISTS (SELECT 1 FROM workload AS w WHERE w.node = node.name)")
+
 #define CONTROL_SQL(X)          \
     X(BEGIN, "BEGIN IMMEDIATE") \
     X(COMMIT, "COMMIT")         \
     X(ROLLBACK, "ROLLBACK")     \
     X(PROBE, "UPDATE pool SET created_at_ms = created_at_ms WHERE name = 'default'")
 
-#define STORE_SQL(X) \
-    CONTROL_SQL(X)   \
-    FLEET_SQL(X)     \
-    WORKLOAD_SQL(X) MIGRATION_SQL(X) EVIDENCE_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) WEBHOOK_SQL(X)
+/* clang-format off */
+#define STORE_SQL(X)                                                           \
+    CONTROL_SQL(X) FLEET_SQL(X) WORKLOAD_SQL(X) MIGRATION_SQL(X)               \
+    EVIDENCE_SQL(X) TOKEN_SQL(X) EVENT_SQL(X) WEBHOOK_SQL(X) HISTORY_SQL(X)
+/* clang-format on */
 
 enum store_statement {
 #define X(name, sql) SQL_##name,
