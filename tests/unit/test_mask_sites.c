@@ -110,6 +110,8 @@ ASSEMBLED(out_of_step,
 /* 06 is no instruction, so reading on ends there, and following comes by behind it */
 ASSEMBLED(behind_data,
           SHORT_JUMP("1f") " .byte 0x06, 0x0f, 0xa2, 0x06\n1: mov $1, %eax\n cpuid\n ret");
+/* read on: cmp $0xb8, %al; cpuid. Followed: mov $0xa20f, %eax */
+ASSEMBLED(other_way, ".byte 0xeb, 1, 0x3c, 0xb8, 0x0f, 0xa2, 0, 0\n ret");
 ASSEMBLED(called_over, "call 1f\n .byte 0x0f, 0xa2\n1: pop %rsi\n mov (%rsi), %eax\n ret");
 
 static void data_is_no_site(void **state)
@@ -122,6 +124,8 @@ static void data_is_no_site(void **state)
     AUTO(mask_sites) stepped = FIND_IN_FUNCTION(called_over);
     assert_one_doubt(looks_used, 7, MASK_DOUBT_NOT_REACHED);
     assert_one_doubt(contradicted, 8, MASK_DOUBT_CONTRADICTED);
+    AUTO(mask_sites) inside = FIND_IN_FUNCTION(other_way);
+    assert_one_doubt(inside, 4, MASK_DOUBT_CONTRADICTED);
     assert_one_doubt(stepped, 5, MASK_DOUBT_NOT_REACHED);
     assert_int_equal(mixed->count, 1);
     assert_int_equal(mixed->sites[0].address, BUILT_CODE_AT + 11);
@@ -131,6 +135,9 @@ static void data_is_no_site(void **state)
 
 /* What only a landing pad leads to: read on, and used as CPUID is. */
 ASSEMBLED(landing_pad, "call .+1000\n ret\n mov $1, %eax\n cpuid\n mov %edx, (%rdi)\n ret");
+/* not all of it decodes, so reading on proves nothing */
+ASSEMBLED(landing_pad_data,
+          "call .+1000\n ret\n mov $1, %eax\n cpuid\n mov %edx, (%rdi)\n ret\n .byte 6");
 ASSEMBLED(no_use, "call .+1000\n ret\n mov $1, %eax\n cpuid\n mov %esi, (%rdi)\n ret");
 ASSEMBLED(no_leaf, "call .+1000\n ret\n mov $1, %esi\n cpuid\n mov %edx, (%rdi)\n ret");
 
@@ -138,6 +145,8 @@ static void what_exceptions_lead_to_is_read_on(void **state)
 {
     (void)state;
     AUTO(mask_sites) used = FIND_IN_FUNCTION(landing_pad);
+    AUTO(mask_sites) with_data = FIND_IN_FUNCTION(landing_pad_data);
+    assert_one_doubt(with_data, 11, MASK_DOUBT_NOT_REACHED);
     AUTO(mask_sites) unused = FIND_IN_FUNCTION(no_use);
     AUTO(mask_sites) leafless = FIND_IN_FUNCTION(no_leaf);
     assert_one_site(used, 11, MASK_PROOF_FDE);
@@ -150,8 +159,11 @@ static void what_exceptions_lead_to_is_read_on(void **state)
 /* Two tables, one behind the other: the first ends where the second begins. */
 ASSEMBLED(tables, "lea 8f(%rip), %rdx\n movslq (%rdx,%rdi,4), %rax\n add %rdx, %rax\n jmp *%rax\n"
                   "1: mov $1, %eax\n cpuid\n"
-                  "2: nop\n3: mov %ebx, (%rsi)\n lea 9f(%rip), %rdx\n ret\n"
-                  "7:\n 8: .long 1b-8b, 3b-8b\n 9: .long 2b-9b, 2b-9b");
+                  "3: mov %ebx, (%rsi)\n test %eax, %eax\n mov %ecx, %edx\n"
+                  "2: lea 9f(%rip), %rdx\n ret\n"
+                  "8: .long 1b-8b, 3b-8b\n"
+                  /* read with the first, these would lead to the CPUID; the last leads nowhere */
+                  "9: .long 2b-9b, 2b-9b, 1b+1-9b");
 ASSEMBLED(computed, "mov $1, %eax\n cpuid\n mov %ebx, (%rsi)\n jmp *%rdi");
 ASSEMBLED(looped, "1: mov $4, %eax\n cpuid\n2: and $31, %eax\n" SHORT_JNE("2b") SHORT_JUMP("1b"));
 
@@ -159,7 +171,7 @@ static void branch_targets_are_told(void **state)
 {
     (void)state;
     struct mask_instruction window[MASK_WINDOW_INSTRUCTIONS_MAX];
-    size_t self = 0, count, code = ASSEMBLED_BYTES(tables) - 16;
+    size_t self = 0, count, code = ASSEMBLED_BYTES(tables) - 20;
     struct built_elf elf = {0};
     built_add_fde(&elf, 0, (uint32_t)code);
     built_finish(&elf, tables, ASSEMBLED_BYTES(tables));
@@ -168,10 +180,14 @@ static void branch_targets_are_told(void **state)
     assert_one_site(sites, 21, MASK_PROOF_FDE);
     assert_false(sites->sites[0].unknown_targets);
     count = mask_site_window(&sites->sites[0], window, &self);
-    assert_true(count > self + 2);
+    assert_true(count > self + 3);
     assert_true(window[self - 1].is_target); /* 1 */
     assert_false(window[self].is_target);    /* the CPUID */
-    assert_true(window[self + 2].is_target); /* 3 */
+    assert_true(window[self + 1].is_target); /* 3 */
+    assert_false(window[self + 2].is_target);
+    assert_true(window[self + 4].is_target); /* 2 */
+    for (size_t i = 0; i < count; i++)
+        assert_false(window[i].is_split);
     AUTO(mask_sites) unknown = FIND_IN_FUNCTION(computed);
     assert_true(unknown->sites[0].unknown_targets);
 
@@ -348,6 +364,15 @@ static void data_behind_a_function_is_no_site(void **state)
     assert_int_equal(sites->rest_count, 1);
     assert_false(mask_doubt_is_harmless(sites->rest[0].doubt));
 
+    /* A function within what claims to be data, as linkers make of embedded code. */
+    struct built_elf nested = {0};
+    built_add_symbol(&nested, STT_OBJECT, 0, (uint32_t)ASSEMBLED_BYTES(plain));
+    built_add_symbol(&nested, STT_FUNC, 1, (uint32_t)ASSEMBLED_BYTES(plain) - 1);
+    built_finish(&nested, plain, ASSEMBLED_BYTES(plain));
+    AUTO(mask_sites) within = find_in(&nested);
+    free(nested.bytes);
+    assert_one_site(within, 8, MASK_PROOF_SYMBOL);
+
     struct built_elf sectioned = {
         .data_section = {10, 20}
     };
@@ -367,7 +392,8 @@ ASSEMBLED(around_use, BEFORE "mov $1, %eax\n cpuid\n mov %ebx, (%rdi)\n" BEHIND)
 ASSEMBLED(around_tail, BEFORE "mov $1, %eax\n cpuid\n mov %ebx, (%rdi)\n ret\n");
 ASSEMBLED(around_no_leaf, BEFORE "mov $1, %esi\n cpuid\n mov %ebx, (%rdi)\n" BEHIND);
 ASSEMBLED(around_no_use, BEFORE "mov $1, %eax\n cpuid\n mov %esi, (%rdi)\n" BEHIND);
-ASSEMBLED(around_address, BEFORE "mov $1, %eax\n cpuid\n mov (%rbx), %esi\n" BEHIND);
+ASSEMBLED(around_address,
+          BEFORE "mov $1, %eax\n cpuid\n mov %ecx, %r9d\n mov (%rbx), %esi\n" BEHIND);
 ASSEMBLED(around_leaf_address,
           BEFORE "mov $1, %eax\n mov (%rax), %esi\n cpuid\n mov %ebx, (%rdi)\n" BEHIND);
 ASSEMBLED(around_odd, BEFORE "mov $1, %eax\n in $1, %al\n cpuid\n mov %ebx, (%rdi)\n" BEHIND);
