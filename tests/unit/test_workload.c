@@ -100,7 +100,7 @@ static void starts_it_clean(void **state)
        "readlink /proc/$$/fd/0 /proc/$$/fd/1; cat /proc/self/cgroup | grep ^0::; umask; "
        "grep SigIgn /proc/self/status; grep SigBlk /proc/self/status; ps -o sid= -p $$ | tr -d ' "
        "'; echo err "
-       ">&2",
+       ">&2; sleep 1", /* so that it still has a pid when it is asked for */
        &info);
     pid_t pid = info.root_pid;
     workload_info_done(&info);
