@@ -47,6 +47,7 @@ static int serve_with(const struct agent_config *config, struct error *err)
     log_set_level(level);
     /* A thread per migration must not bring an arena of its own: the agent is to stay small. */
     mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, 128 * 1024); /* a transfer's buffers go back when it is over */
     block_signals(&set);
     if (agent_start(config, &agent, err) < 0)
         return -1;
