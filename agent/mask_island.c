@@ -9,9 +9,9 @@
  * zero). It never runs here: it is copied into islands. */
 __asm__(".pushsection .text\n"
         ".hidden mask_routine_start\n"
-        ".hidden mask_routine_end\n"
+        ".hidden mask_routine_bytes\n"
         ".globl mask_routine_start\n"
-        ".globl mask_routine_end\n"
+        ".globl mask_routine_bytes\n"
         ".balign 16\n"
         "mask_routine_start:\n"
         "    pushfq\n"
@@ -50,10 +50,14 @@ __asm__(".pushsection .text\n"
         "    pop %r8\n"
         "    popfq\n"
         "    ret\n"
-        "mask_routine_end:\n"
+        "4:\n"
+        ".balign 8\n"
+        "mask_routine_bytes:\n"
+        "    .quad 4b - mask_routine_start\n"
         ".popsection\n");
 
-extern const uint8_t mask_routine_start[], mask_routine_end[];
+extern const uint8_t mask_routine_start[];
+extern const uint64_t mask_routine_bytes;
 
 /* What the assembly counts on. */
 _Static_assert(MASK_ISLAND_TABLE_BYTES == 4096, "the table lies 4096 bytes before the routine");
@@ -65,7 +69,7 @@ _Static_assert(offsetof(struct mask_entry, or_mask) == 32, "or");
 
 size_t mask_island_routine_bytes(void)
 {
-    return (size_t)(mask_routine_end - mask_routine_start);
+    return mask_routine_bytes;
 }
 
 void mask_island_routine_copy(uint8_t *ret)
