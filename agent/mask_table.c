@@ -68,15 +68,15 @@ static void mask_field(const struct cpu_profile *mask, enum cpu_field_id id, uin
     const struct cpu_field *f = &cpu_fields[id];
     uint32_t ones = f->width >= 32 ? UINT32_MAX : (UINT32_C(1) << f->width) - 1;
     uint32_t bits = ones << f->low, here = node >> f->low & ones;
-    if ((f->kind == CPU_KIND_LIMIT || f->kind == CPU_KIND_EQUAL) && lacks(mask, f->feature))
+    bool belongs = f->kind == CPU_KIND_LIMIT || f->kind == CPU_KIND_EQUAL;
+    bool amx = id == CPU_FIELD_AMX_MIRROR;
+    if ((belongs && lacks(mask, f->feature)) || (amx && lacks(mask, CPU_FEATURE_AMX_TILE)))
         set_bits(e, f->reg, bits, 0);
     else if (f->kind == CPU_KIND_LIMIT)
         set_bits(e, f->reg, bits, (mask->fields[id] < here ? mask->fields[id] : here) << f->low);
     else if (id == CPU_FIELD_EXT_MIRROR_LOW || id == CPU_FIELD_EXT_MIRROR_MID ||
              id == CPU_FIELD_EXT_MIRROR_HIGH)
         e->and_mask[f->reg] &= ~bits | mirrored(mask);
-    else if (id == CPU_FIELD_AMX_MIRROR && !cpu_profile_has(mask, CPU_FEATURE_AMX_TILE))
-        set_bits(e, f->reg, bits, 0);
 }
 
 static bool is_field_of(const struct cpu_field *f, const struct mask_entry *e)
@@ -169,13 +169,12 @@ static bool is_beyond(const struct cpu_profile *mask, uint32_t leaf)
 static void mask_leaf(const struct cpu_profile *mask, const struct cpuid_leaf *node,
                       struct mask_entry *e)
 {
-    if (is_beyond(mask, e->leaf))
-        memset(e->and_mask, 0, sizeof(e->and_mask));
-    else if (e->leaf == LEAF_XSAVE)
+    bool beyond = is_beyond(mask, e->leaf);
+    if (!beyond && e->leaf == LEAF_XSAVE)
         mask_xsave(mask, node, e);
-    else if (is_known(e))
+    else if (!beyond && is_known(e))
         mask_known(mask, node, e);
-    else if (!cpu_ignored_leaf_find(e->leaf))
+    else if (beyond || !cpu_ignored_leaf_find(e->leaf))
         memset(e->and_mask, 0, sizeof(e->and_mask));
 }
 
