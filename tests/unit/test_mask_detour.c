@@ -86,8 +86,8 @@ static struct mask_detour detour(struct area *a, const uint8_t *code, size_t len
                           (uint64_t)(uintptr_t)a->routine, stub, &stub_length, patch, &err) < 0)
         fail_msg("%s", err.message);
     a->stub_bytes += stub_length;
-    memcpy(a->code + (site->address - (uint64_t)(uintptr_t)a->code) + (size_t)plan.from, patch,
-           plan.length);
+    uint8_t *at = a->code + (site->address - (uint64_t)(uintptr_t)a->code);
+    memcpy(at + plan.from, patch, plan.length);
     return plan;
 }
 
