@@ -37,10 +37,11 @@ const char *mask_hindrance_meaning(enum mask_hindrance hindrance)
 /* ---- which bytes ---- */
 
 /* Whether an instruction means the same elsewhere, once it is re-aimed. What leaves its own address
- * on the stack does not: whoever unwinds from the callee finds no function there. */
+ * on the stack does not: whoever unwinds from the callee finds no function there. Another CPUID is
+ * to have a detour of its own; moved, nobody would find it again. */
 static bool can_move(const struct mask_instruction *i)
 {
-    if (i->is_split)
+    if (i->is_split || i->in.is_cpuid)
         return false;
     switch (i->in.flow) {
     case INSTRUCTION_NEXT:

@@ -332,6 +332,22 @@ static void a_target_behind_it_makes_the_detour_begin_before_it(void **state)
     assert_int_equal(call(a), 0);
 }
 
+/* Two CPUIDs side by side: neither may take the other along as it is. */
+static void another_cpuid_is_not_moved(void **state)
+{
+    struct area *a = *state;
+    /* push rbx; mov eax,1; cpuid; xor eax,eax; cpuid; mov eax,ebx; pop rbx; ret */
+    static const uint8_t code[] = {0x53, 0xb8, 0x01, 0x00, 0x00, 0x00, 0x0f, 0xa2,
+                                   0x31, 0xc0, 0x0f, 0xa2, 0x89, 0xd8, 0x5b, 0xc3};
+    AUTO(mask_sites) sites = find(a, code, sizeof(code));
+    struct mask_detour plan;
+    assert_int_equal(sites->count, 2);
+    assert_int_equal(mask_detour_plan(&sites->sites[0], &plan), MASK_HINDRANCE_NONE);
+    assert_int_equal(plan.from, -5); /* with `mov eax,1`, and not with the CPUID behind it */
+    assert_int_equal(mask_detour_plan(&sites->sites[1], &plan), MASK_HINDRANCE_NONE);
+    assert_int_equal(plan.from, 0);
+}
+
 static enum mask_hindrance hindrance(struct area *a, const uint8_t *code, size_t length)
 {
     AUTO(mask_sites) sites = find(a, code, length);
@@ -382,6 +398,7 @@ int main(void)
         TEST(branches_are_aimed_anew),
         TEST(a_jump_behind_it_moves_with_it),
         TEST(a_target_behind_it_makes_the_detour_begin_before_it),
+        TEST(another_cpuid_is_not_moved),
         TEST(what_cannot_move_is_left_alone),
         TEST(an_island_out_of_reach_is_an_error),
     };
