@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mask_islands.c - maps islands in a process by system calls of its own, and writes into them from
+ * outside, so that they are at no time writable for the program. */
+#include "mask_islands.h"
+
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+#include "mask_maps.h"
+
+#define STUB_ALIGNMENT 16UL
+
+uint64_t mask_island_routine_at(const struct mask_one_island *island)
+{
+    return island->at + MASK_ISLAND_TABLE_BYTES;
+}
+
+static uint64_t aligned(uint64_t value)
+{
+    return (value + STUB_ALIGNMENT - 1) / STUB_ALIGNMENT * STUB_ALIGNMENT;
+}
+
+void mask_islands_check(struct mask_islands *islands, const struct mask_tracee *tracee)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < islands->count; i++) {
+        struct mask_island_table head;
+        if (mask_tracee_read(tracee, islands->islands[i].at, &head, sizeof(head), NULL) == 0 &&
+            head.magic == MASK_ISLAND_MAGIC && head.version == MASK_ISLAND_VERSION)
+            islands->islands[kept++] = islands->islands[i];
+    }
+    islands->count = kept;
+}
+
+/* ---- making one */
+
+static int call(const struct mask_tracee *tracee, const char *name, const struct mask_call *what,
+                int64_t *ret, struct error *err)
+{
+    if (mask_tracee_call(tracee, what, ret, err) < 0)
+        return -1;
+    if (*ret < 0 && *ret >= -4095) {
+        errno = (int)-*ret;
+        return error_errno(err, ERROR_FAILED, "thread %d may not %s an island for the CPUID mask",
+                           tracee->tid, name);
+    }
+    return 0;
+}
+
+static int map(const struct mask_tracee *tracee, uint64_t place, struct error *err)
+{
+    const struct mask_call mmap_call = {
+        SYS_mmap,
+        {place, MASK_ISLAND_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE,
+          (uint64_t)-1, 0}
+    };
+    int64_t result = 0;
+    if (call(tracee, "map", &mmap_call, &result, err) < 0)
+        return -1;
+    if ((uint64_t)result != place)
+        return error_set(err, ERROR_FAILED, "thread %d mapped an island at 0x%llx, not at 0x%llx",
+                         tracee->tid, (unsigned long long)result, (unsigned long long)place);
+    return 0;
+}
+
+static void unmap(const struct mask_tracee *tracee, uint64_t place)
+{
+    const struct mask_call munmap_call = {
+        SYS_munmap, {place, MASK_ISLAND_BYTES}
+    };
+    int64_t result = 0;
+    mask_tracee_call(tracee, &munmap_call, &result, NULL);
+}
+
+static int fill(const struct mask_tracee *tracee, uint64_t place,
+                const struct mask_island_table *table, struct error *err)
+{
+    uint8_t routine[512];
+    size_t length = mask_island_routine_bytes();
+    if (length > sizeof(routine))
+        return error_set(err, ERROR_INTERNAL, "the island's routine has %zu bytes", length);
+    mask_island_routine_copy(routine);
+    if (mask_tracee_write(tracee, place, table, MASK_ISLAND_TABLE_BYTES, err) < 0)
+        return -1;
+    return mask_tracee_write(tracee, place + MASK_ISLAND_TABLE_BYTES, routine, length, err);
+}
+
+static int let_run(const struct mask_tracee *tracee, uint64_t place, struct error *err)
+{
+    const struct mask_call mprotect_call = {
+        SYS_mprotect,
+        {place + MASK_ISLAND_TABLE_BYTES, MASK_ISLAND_BYTES - MASK_ISLAND_TABLE_BYTES,
+          PROT_READ | PROT_EXEC}
+    };
+    int64_t result = 0;
+    return call(tracee, "run code in", &mprotect_call, &result, err);
+}
+
+static int make(struct mask_islands *islands, const struct mask_tracee *tracee,
+                const struct mask_island_table *table, uint64_t start, uint64_t end,
+                struct error *err)
+{
+    AUTO(mask_maps) maps = NULL;
+    if (islands->count == MASK_ISLANDS_MAX)
+        return error_set(err, ERROR_FAILED, "thread %d would need more than %d islands",
+                         tracee->tid, MASK_ISLANDS_MAX);
+    if (mask_maps_read(tracee->tid, &maps, err) < 0)
+        return -1;
+    uint64_t place = mask_maps_gap(maps, start, end, MASK_ISLAND_BYTES);
+    if (!place)
+        return error_set(err, ERROR_FAILED,
+                         "thread %d has no room for an island within 2 GiB of its code at 0x%llx",
+                         tracee->tid, (unsigned long long)start);
+    if (map(tracee, place, err) < 0)
+        return -1;
+    if (fill(tracee, place, table, err) < 0 || let_run(tracee, place, err) < 0) {
+        unmap(tracee, place);
+        return -1;
+    }
+    islands->islands[islands->count++] = (struct mask_one_island){
+        place, aligned(MASK_ISLAND_TABLE_BYTES + mask_island_routine_bytes())};
+    return 0;
+}
+
+/* ---- using them */
+
+static bool reaches(const struct mask_one_island *island, uint64_t start, uint64_t end)
+{
+    uint64_t low = start < island->at ? start : island->at;
+    uint64_t island_end = island->at + MASK_ISLAND_BYTES;
+    uint64_t high = end > island_end ? end : island_end;
+    return high - low <= MASK_REACH;
+}
+
+int mask_islands_near(struct mask_islands *islands, const struct mask_tracee *tracee,
+                      const struct mask_island_table *table, uint64_t start, uint64_t end,
+                      size_t bytes, struct mask_one_island **ret, struct error *err)
+{
+    for (size_t i = 0; i < islands->count; i++) {
+        struct mask_one_island *island = &islands->islands[i];
+        if (island->used + bytes <= MASK_ISLAND_BYTES && reaches(island, start, end)) {
+            *ret = island;
+            return 0;
+        }
+    }
+    if (make(islands, tracee, table, start, end, err) < 0)
+        return -1;
+    *ret = &islands->islands[islands->count - 1];
+    return 0;
+}
+
+int mask_island_add(struct mask_one_island *island, const struct mask_tracee *tracee,
+                    const uint8_t *stub, size_t length, struct error *err)
+{
+    if (mask_tracee_write(tracee, island->at + island->used, stub, length, err) < 0)
+        return -1;
+    island->used = aligned(island->used + length);
+    return 0;
+}
+
+void mask_islands_undo(struct mask_islands *islands, const struct mask_tracee *tracee,
+                       const struct mask_islands *before)
+{
+    for (size_t i = before->count; i < islands->count; i++)
+        unmap(tracee, islands->islands[i].at);
+    *islands = *before;
+}
+
+int mask_islands_replace(const struct mask_islands *islands, const struct mask_tracee *tracee,
+                         const struct mask_island_table *table, struct error *err)
+{
+    for (size_t i = 0; i < islands->count; i++)
+        if (mask_tracee_write(tracee, islands->islands[i].at, table, MASK_ISLAND_TABLE_BYTES, err) <
+            0)
+            return -1;
+    return 0;
+}
