@@ -19,6 +19,7 @@ static const struct json_field fields[] = {
     JSON_FIELD(assignment, command, JSON_ANY, 0),
     JSON_FIELD(assignment, max_bytes, JSON_U64, 0),
     JSON_FIELD(assignment, deadline_at_ms, JSON_I64, 0),
+    JSON_FIELD(assignment, look_again, JSON_BOOL, 0),
     {0},
 };
 

@@ -19,6 +19,7 @@ struct assignment {
     json_object *command; /* owned; array of strings */
     uint64_t max_bytes;
     int64_t deadline_at_ms;
+    bool look_again; /* source: show with the dump what the stopped workload has */
 
     /* from the above */
     enum migration_action what;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* migration_inspect.c - the source's part while the target prepares: a look at the running
- * workload.
+ * workload; and once more at the stopped one, where the broker's decision rests on it.
  *
  * Nothing is frozen and nothing changes. A look that fails is no failure of the move: the evidence
  * then says that everything is unknown, and why; the broker decides what follows from that. */
@@ -116,4 +116,20 @@ bool migration_inspect(struct migration *m)
     }
     migration_tell(m, JOURNAL_NONE, MIGRATION_REPORT_INSPECTED, begun_ms, "evidence", evidence);
     return true;
+}
+
+json_object *migration_look_again(struct migration *m)
+{
+    const char *workload = m->journal.assignment.workload;
+    struct error err = {0};
+    autofree pid_t *pids = NULL;
+    json_object *evidence = NULL;
+    if (!m->journal.assignment.look_again)
+        return NULL;
+    if (workloads_pids(m->all->config.workloads, workload, &pids, &err) == 0 &&
+        look(m, m->journal.root_pid, pids, &evidence, &err) == 0)
+        return evidence;
+    log_warn("the stopped workload could not be looked at", LOG_STR("migration", m->id),
+             LOG_STR("workload", workload), LOG_STR("error", err.message));
+    return unknown_evidence(m->journal.root_pid, workload, err.message);
 }

@@ -64,6 +64,9 @@ bool migration_target_act(struct migration *m, enum migration_action what);
 /* Source: looks at the running workload, which is the evidence; freezes nothing. True, as above.
  * (migration_inspect.c) */
 bool migration_inspect(struct migration *m);
+/* The same of the tasks that the dump has stopped, so that nothing can have changed since: the
+ * evidence, or NULL when the broker asks for none. The caller owns it. */
+json_object *migration_look_again(struct migration *m);
 /* At start: puts right what a crash cut short. True: there is a report to send. */
 bool migration_source_recover(struct migration *m);
 bool migration_target_recover(struct migration *m);

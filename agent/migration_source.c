@@ -205,7 +205,9 @@ static bool dump(struct migration *m)
         migration_fail(m, JOURNAL_FAILED, begun_ms, &err, log);
         migration_remove_images(m);
     } else {
-        migration_step(m, JOURNAL_DUMPED, MIGRATION_REPORT_DUMPED, begun_ms);
+        json_object *evidence = migration_look_again(m);
+        migration_tell(m, JOURNAL_DUMPED, MIGRATION_REPORT_DUMPED, begun_ms,
+                       evidence ? "evidence" : NULL, evidence);
     }
     return true;
 }

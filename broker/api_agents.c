@@ -126,7 +126,8 @@ static int decode_said(json_object *json, struct migration_said *ret, const char
         return -1;
     if (migration_report_from_name(state, &ret->report) < 0)
         return error_set(err, ERROR_INVALID, "progress: state: '%.40s' is not known", state);
-    if (ret->report == MIGRATION_REPORT_INSPECTED) {
+    bool again = ret->report == MIGRATION_REPORT_DUMPED && json_member(json, "evidence");
+    if (ret->report == MIGRATION_REPORT_INSPECTED || again) {
         json_object *evidence = NULL;
         if (json_get_object("progress", json, "evidence", &evidence, err) < 0 ||
             cpu_evidence_parse(evidence, &ret->evidence, err) < 0)

@@ -130,6 +130,21 @@ static void judge_seen(struct model *model, const struct workload *workload,
                    workload->node, target->name, verdict);
 }
 
+bool decide_rests_on_look(struct model *model, const struct workload *workload,
+                          const struct node *target)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    if (!pool || pool->policy.evidence != EVIDENCE_RELAX || !workload->need || !target->profile)
+        return false;
+    const struct verdict_policy policy = cpu_policy(pool);
+    struct verdict verdict = {0};
+    verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
+                  &verdict);
+    bool rejected = verdict.rejected;
+    verdict_done(&verdict);
+    return rejected;
+}
+
 /* Whether the CPUs would be approved if a look proved all that a look can prove. */
 static bool could_be_relaxed(const struct pool *pool, const struct workload *workload,
                              const struct node *target)

@@ -30,6 +30,11 @@ void decide_start(struct model *model, const struct workload *workload, const st
 void decide_inspected(struct model *model, const struct workload *workload,
                       const struct cpu_evidence *evidence, const struct node *target,
                       struct verdict *verdict);
+/* Whether the move stands or falls with what the look shows: by the need alone the CPUs are
+ * rejected, and the pool lets evidence relax. Such a look is taken again when nothing can change
+ * any more. */
+bool decide_rests_on_look(struct model *model, const struct workload *workload,
+                          const struct node *target);
 /* What decide_move says without what speaks against moving just now: whether it could live there.
  */
 void decide_living(struct model *model, const struct workload *workload, const struct node *target,

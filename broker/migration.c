@@ -265,10 +265,10 @@ static const struct cpu_evidence *seen_of(const struct migration_change *change)
 
 /* Judges the CPUs by what was seen. False: the move must not go on, and is aborted; `why` begins
  * the error's message. */
-static bool approved(struct migration_change *change, const struct node *target, const char *why)
+static bool approved(struct migration_change *change, const struct node *target,
+                     const struct cpu_evidence *seen, const char *why)
 {
     struct model *model = change->migrations->model;
-    const struct cpu_evidence *seen = seen_of(change);
     struct verdict verdict = {0};
     decide_inspected(model, change->workload, seen, target, &verdict);
     bool approved = !verdict.rejected;
@@ -309,19 +309,34 @@ static bool still_approved(struct migration_change *change)
         return true;
     autofree char *why =
         xasprintf("node '%s' has reported other CPUs since the verdict", target->name);
-    return approved(change, target, why);
+    return approved(change, target, seen_of(change), why);
 }
 
-/* The look has come. *ret_approved: whether the move may go on after it. */
+/* Whether what the source says has to be judged by what it has seen: the look before the dump, and
+ * where the move rests on it, the one at the stopped workload. */
+static bool look_is_due(const struct migration_change *change, const struct migration_said *said)
+{
+    if (said->report == MIGRATION_REPORT_INSPECTED)
+        return true;
+    struct model *model = change->migrations->model;
+    const struct node *target = sorted_find(&model->nodes, change->next.to);
+    return said->report == MIGRATION_REPORT_DUMPED && change->workload && target &&
+           (said->evidence || decide_rests_on_look(model, change->workload, target));
+}
+
+/* The look has come, or has not where it had to: then nothing was seen. *ret_approved: whether the
+ * move may go on after it. */
 static int take_look(struct migration_change *change, const struct migration_said *said,
                      bool *ret_approved, struct error *err)
 {
     const struct node *target = target_of(change);
-    if (change->workload && change_looked(change, said->evidence, err) < 0)
+    if (change->workload && said->evidence && change_looked(change, said->evidence, err) < 0)
         return -1;
     autofree char *why = xasprintf(
-        "the look at the live workload on node '%s' speaks against the move", change->next.from);
-    *ret_approved = target && approved(change, target, why);
+        "the look at the %s workload on node '%s' speaks against the move",
+        change->next.state == MIGRATION_PREPARING ? "live" : "stopped", change->next.from);
+    *ret_approved =
+        target && approved(change, target, said->evidence ? seen_of(change) : NULL, why);
     return 0;
 }
 
@@ -422,7 +437,7 @@ static int take_report(struct migrations *migrations, struct move *move, enum mi
         change.next.target_report = said->report;
     change_report(&change, node, said);
     bool goes_on = true;
-    if (said->report == MIGRATION_REPORT_INSPECTED && take_look(&change, said, &goes_on, err) < 0) {
+    if (look_is_due(&change, said) && take_look(&change, said, &goes_on, err) < 0) {
         change_drop(&change);
         return -1;
     }

@@ -42,7 +42,7 @@ struct migration_said {
     enum migration_report report;
     int64_t bytes, total_bytes, pid, phase_ms; /* -1: not said */
     const char *code, *message, *log;          /* of a failure; may be NULL */
-    struct cpu_evidence *evidence;             /* of `inspected`, else NULL; borrowed */
+    struct cpu_evidence *evidence;             /* of `inspected`, maybe of `dumped`; borrowed */
 };
 /* What `node` reports of its part. *ret_assignment is what it is to do next,
  * NULL for nothing. ERROR_FORBIDDEN for a node that is no party, ERROR_INVALID

@@ -3,6 +3,7 @@
  * agents. */
 #include <string.h>
 
+#include "decide.h"
 #include "migration.h"
 
 static void put_time(json_object *o, const char *name, int64_t value)
@@ -139,6 +140,9 @@ static json_object *assignment(struct migrations *m, const struct move *move,
     json_put(o, "command", workload ? model_command_json(workload) : NULL);
     json_put_int(o, "max_bytes", (int64_t)m->max_image_bytes);
     put_time(o, "deadline_at_ms", deadline_at_ms(m, move, party));
+    json_put_bool(o, "look_again",
+                  party == MIGRATION_PARTY_SOURCE && workload && peer &&
+                      decide_rests_on_look(model, workload, peer));
     return o;
 }
 

@@ -217,7 +217,7 @@ static inline void fixture_thread(struct cpu_evidence_task *task, size_t index)
 /* What it shows is told by fixture_inspect, which tests may change before a node runs. */
 static struct {
     atomic_int looks;
-    atomic_bool fail;
+    atomic_bool fail, fail_second;
     size_t processes, threads; /* of each */
 } fixture_inspect;
 
@@ -226,8 +226,9 @@ int inspect_processes(pid_t root, const pid_t *also, uint64_t timeout_ms, struct
 {
     assert_int_equal(also[0], root);
     assert_true(timeout_ms > 0 && timeout_ms <= INSPECT_TIMEOUT_MS);
-    atomic_fetch_add(&fixture_inspect.looks, 1);
-    if (atomic_load(&fixture_inspect.fail))
+    int looks = atomic_fetch_add(&fixture_inspect.looks, 1);
+    if (atomic_load(&fixture_inspect.fail) ||
+        (looks == 1 && atomic_load(&fixture_inspect.fail_second)))
         return error_set(err, ERROR_FAILED, "cannot look: made to fail");
     struct cpu_evidence evidence = {.pid = root, .at_ms = 1, .complete = true};
     for (size_t i = 0; i < fixture_inspect.processes; i++) {
@@ -333,7 +334,8 @@ struct fixture_broker {
     enum migration_state state, end;
     enum migration_report reports[2]; /* the last of target and source */
     char trail[2048];                 /* "prepared dumped ..." */
-    char message[1024], log[1024];    /* of the last failure */
+    char message[1024], log[1024];    /* of the first failure */
+    bool look_again;                  /* asked of the source */
     json_object *evidence;            /* owned; of the last look */
     unsigned away;                    /* so many reports are answered 503 */
     enum migration_report cancel_at;  /* this report finds the migration cancelled */
@@ -380,6 +382,7 @@ static json_object *fixture_assignment(struct world *w, bool source, enum migrat
     json_put(o, "command", command);
     json_put_int(o, "max_bytes", 1L << 30);
     json_put_int(o, "deadline_at_ms", clock_unix_ms(&clock_system) + 60000);
+    json_put_bool(o, "look_again", source && w->broker.look_again);
     return o;
 }
 
@@ -459,12 +462,12 @@ static int fixture_progress(struct http_request *req, struct http_reply *reply, 
     if (report != MIGRATION_REPORT_PROGRESS)
         snprintf(b->trail + used, sizeof(b->trail) - used, "%s%s", used ? " " : "",
                  json_str(body, "state"));
-    if (report == MIGRATION_REPORT_FAILURE) {
+    if (report == MIGRATION_REPORT_FAILURE && !*b->message) { /* the first is why it ended */
         json_object *failure = json_member(body, "error");
         snprintf(b->message, sizeof(b->message), "%s", json_str(failure, "message"));
         snprintf(b->log, sizeof(b->log), "%s", json_str(failure, "log"));
     }
-    if (report == MIGRATION_REPORT_INSPECTED) {
+    if (json_member(body, "evidence")) {
         json_object_put(b->evidence);
         b->evidence = json_object_get(json_member(body, "evidence"));
     }
@@ -586,6 +589,7 @@ static inline struct world *world_new(void)
     atomic_store(&fixture_two_ran, 0);
     atomic_store(&fixture_inspect.looks, 0);
     atomic_store(&fixture_inspect.fail, false);
+    atomic_store(&fixture_inspect.fail_second, false);
     fixture_inspect.processes = fixture_inspect.threads = 1;
     fixture_init_node(w, &w->a, "node-a");
     fixture_init_node(w, &w->b, "node-b");

@@ -135,6 +135,27 @@ static void the_workload_is_looked_at_once(void **state)
     assert_int_equal(evidence->tasks[0].threads[0].alike, 299);
 }
 
+/* Where the broker's decision rests on it: a second look, at the stopped tasks, comes with the
+ * dump. */
+static void a_stopped_workload_is_looked_at_again_when_asked(void **state)
+{
+    (void)state;
+    for (unsigned fails = 0; fails < 2; fails++) {
+        struct world *w = world_new();
+        w->broker.look_again = true;
+        w->broker.cancel_at = MIGRATION_REPORT_DUMPED;
+        fixture_inspect.fail_second = fails != 0;
+        world_start(w);
+        world_wait(w, MIGRATION_FAILED, NULL);
+        assert_int_equal(fixture_inspect.looks, 2);
+        AUTO(cpu_evidence) evidence = NULL;
+        assert_int_equal(cpu_evidence_parse(w->broker.evidence, &evidence, NULL), 0);
+        assert_int_equal(evidence->pid, w->child);
+        assert_int_equal(evidence->complete, !fails); /* the second is what is told last */
+        world_free(w);
+    }
+}
+
 /* A look that fails keeps nobody from moving: the evidence says that nothing is known, and why. */
 static void assert_evidence_unknown(struct world *w, const char *why)
 {
@@ -468,6 +489,7 @@ int main(void)
         TEST(a_large_image_moves),
         TEST(a_broker_that_is_away_is_waited_for),
         TEST(the_workload_is_looked_at_once),
+        cmocka_unit_test(a_stopped_workload_is_looked_at_again_when_asked),
         TEST(a_look_that_fails_is_unknown),
         TEST(evidence_that_is_too_large_is_unknown),
         TEST(what_does_not_run_is_not_looked_at),

@@ -115,6 +115,14 @@ static int shows(struct site *s, const char *node, const char *evidence)
     return tell(s, node, "inspected", more);
 }
 
+/* The dump of a workload that was looked at again when it was stopped. */
+static void dumps(struct site *s, const char *evidence)
+{
+    autofree char *more = xasprintf(",\"evidence\":%s", evidence);
+    if (tell(s, "a", "dumped", more) != 200)
+        fail_msg("%s", fixture_error(s->f));
+}
+
 static const char *state_now(struct site *s)
 {
     autofree char *path = xasprintf("/v1/migrations/%s", s->id);
@@ -332,12 +340,75 @@ static void what_is_provably_unused_is_let_pass(void **state)
     assert_int_equal(reasons(s, "verdict.reasons", "feature_unused", "warn"), lacking);
     assert_int_equal(reasons(s, "verdict.reasons", "evidence_awaited", "warn"), 0);
     fixture_restart(s->f);
-    tells(s, "a", "dumped");
+    dumps(s, quiet);
     tells(s, "b", "received");
     /* Judged again before the commit: by what was seen, too. */
     report(s, "b", s->target, true, "6.12.0-example", "9.12.0-example");
     tells(s, "b", "restored");
     assert_string_equal(state_now(s), "committing");
+}
+
+static bool looks_again(struct site *s)
+{
+    action_now(s, "a");
+    return json_object_get_boolean(fixture_member(s->f, "assignments.0.look_again"));
+}
+
+/* Between the look and the freezing the workload ran on: what was let pass is proved once more. */
+static void what_was_let_pass_is_looked_at_again_when_it_is_stopped(void **state)
+{
+    static const struct {
+        const char *from, *to; /* of the evidence; NULL: it is not shown at all */
+        bool goes_on;
+    } cases[] = {
+        {"2048",                       "2048",                       true },
+        {"\"isa_used\":\"x86-64-v2\"", "\"isa_used\":\"x86-64-v4\"", false},
+        {"\"0x23\",\"live\":\"0x3\"",  "\"0xe3\",\"live\":\"0xe3\"", false},
+        {NULL,                         NULL,                         false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct site *s = site_new(true);
+        policy(s, "relax");
+        begin(s);
+        tells(s, "b", "prepared");
+        assert_int_equal(shows(s, "a", quiet), 200);
+        assert_string_equal(state_now(s), "dumping");
+        assert_true(looks_again(s));
+        autofree char *seen =
+            cases[i].from ? replaced(quiet, cases[i].from, cases[i].to) : xstrdup("");
+        autofree char *more = cases[i].from ? xasprintf(",\"evidence\":%s", seen) : xstrdup("");
+        if (tell(s, "a", "dumped", more) != 200)
+            fail_msg("%zu: %s", i, fixture_error(s->f));
+        if (cases[i].goes_on) {
+            assert_string_equal(fixture_str(s->f, "assignment.action"), "send");
+            assert_string_equal(state_now(s), "transferring");
+            assert_true(reasons(s, "verdict.reasons", "feature_unused", "warn") > 0);
+        } else {
+            assert_string_equal(fixture_str(s->f, "assignment.action"), "resume");
+            assert_string_equal(state_now(s), "aborting");
+            assert_non_null(strstr(fixture_str(s->f, "error.message"), "the stopped workload"));
+            assert_string_equal(fixture_str(s->f, "verdict.verdict"), "reject");
+            tells(s, "a", "resumed");
+            assert_string_equal(state_now(s), "failed");
+            call_expect(s->f, s->f->viewer_token, "GET", "/v1/workloads/w", NULL, 200);
+            assert_string_equal(fixture_str(s->f, "state"), "running");
+        }
+        site_free(s);
+    }
+}
+
+/* Where the need alone approves, nothing stands still for a second look. */
+static void a_move_that_rests_on_no_look_takes_none_again(void **state)
+{
+    struct site *s = *state;
+    policy(s, "relax");
+    begin(s);
+    tells(s, "b", "prepared");
+    assert_int_equal(shows(s, "a", quiet), 200);
+    assert_false(looks_again(s));
+    tells(s, "a", "dumped");
+    assert_string_equal(state_now(s), "transferring");
 }
 
 static void what_is_not_proved_is_refused(void **state)
@@ -375,7 +446,7 @@ static void another_moves_look_is_not_its_own(void **state)
     begin(s);
     tells(s, "b", "prepared");
     assert_int_equal(shows(s, "a", quiet), 200);
-    tells(s, "a", "dumped");
+    dumps(s, quiet);
     tells(s, "b", "received");
     struct model *model = s->f->broker->model;
     struct workload *w = sorted_find(&model->workloads, "w");
@@ -571,8 +642,12 @@ static void a_look_before_a_move_does_not_count_afterwards(void **state)
         {"b", "running" },
         {"a", "killed"  }
     };
-    for (size_t i = 0; i < ARRAY_LEN(forth); i++)
-        assert_int_equal(tell(s, forth[i][0], forth[i][1], ",\"pid\":42"), 200);
+    for (size_t i = 0; i < ARRAY_LEN(forth); i++) {
+        bool dump = strcmp(forth[i][1], "dumped") == 0;
+        autofree char *more =
+            xasprintf(",\"pid\":42%s%s", dump ? ",\"evidence\":" : "", dump ? quiet : "");
+        assert_int_equal(tell(s, forth[i][0], forth[i][1], more), 200);
+    }
     call_expect(s->f, s->f->viewer_token, "GET", "/v1/workloads/w", NULL, 200);
     assert_string_equal(fixture_str(s->f, "node"), "b");
     assert_string_equal(fixture_str(s->f, "evidence.node"), "a"); /* shown, and of no effect */
@@ -600,6 +675,8 @@ int main(void)
         TEST(many_reasons_are_told_in_few_words, equal),
         TEST(a_strict_pool_refuses_at_once, less),
         TEST(what_is_provably_unused_is_let_pass, less),
+        cmocka_unit_test(what_was_let_pass_is_looked_at_again_when_it_is_stopped),
+        TEST(a_move_that_rests_on_no_look_takes_none_again, equal),
         cmocka_unit_test(what_is_not_proved_is_refused),
         TEST(another_moves_look_is_not_its_own, less),
         TEST(a_policy_that_changes_meanwhile_counts, less),
