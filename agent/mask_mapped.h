@@ -11,8 +11,9 @@
 #include "mask_sites.h"
 #include "mask_tracee.h"
 
-#define MASK_CODE_BYTES_MAX (256UL << 20) /* of one mapping without a file that is looked through \
-                                           */
+#define MASK_CODE_BYTES_MAX                                               \
+    (256UL << 20) /* of one mapping without a file that is looked through \
+                   */
 
 struct mask_mapped {
     struct mask_sites *sites; /* owned; NULL: it could not be looked through */

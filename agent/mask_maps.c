@@ -7,8 +7,9 @@
 
 #include "file.h"
 
-#define TEXT_BYTES_MAX (64UL << 20) /* 65,530 mappings, the kernel's usual limit, with long names \
-                                     */
+#define TEXT_BYTES_MAX                                                         \
+    (64UL << 20) /* 65,530 mappings, the kernel's usual limit, with long names \
+                  */
 #define MAPPINGS_MAX 262144
 #define PAGE_BYTES   4096UL
 #define LOWEST       0x10000UL /* vm.mmap_min_addr, as it is usually set */
