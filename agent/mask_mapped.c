@@ -10,7 +10,10 @@
 #include "elf_image.h"
 #include "mask_cache.h"
 
-#define CHUNK_BYTES (1UL << 20)
+#define CHUNK_BYTES  (1UL << 20)
+#define PAGE_BYTES   4096UL
+#define PAGE_PRESENT (1ULL << 63) /* of /proc/PID/pagemap */
+#define PAGE_SWAPPED (1ULL << 62)
 
 void mask_mapped_done(struct mask_mapped *mapped)
 {
@@ -34,15 +37,49 @@ uint64_t mask_mapped_place(const struct mask_mapped *mapped, const struct mask_m
 
 enum glance { GLANCE_NOTHING, GLANCE_CANDIDATES, GLANCE_UNREADABLE };
 
+/* Memory that is all zero until somebody writes it; a page of the kernel's own is not. */
+static bool begins_empty(const struct mask_mapping *mapping)
+{
+    return !mapping->inode &&
+           (!*mapping->name || strncmp(mapping->name, "[anon", 5) == 0 ||
+            strcmp(mapping->name, "[heap]") == 0 || strcmp(mapping->name, "[stack]") == 0);
+}
+
+static int open_pagemap(const struct mask_tracee *tracee)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/pagemap", tracee->tid);
+    return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* Whether no page of it was ever touched, so far as that is known. Compilers reserve hundreds of
+ * MiB at a time, and reading those would make page tables for them. */
+static bool is_untouched(int pagemap, uint64_t at, size_t length)
+{
+    uint64_t entries[CHUNK_BYTES / PAGE_BYTES + 1];
+    uint64_t first = at / PAGE_BYTES, count = (at + length - 1) / PAGE_BYTES - first + 1;
+    size_t bytes = count * sizeof(entries[0]);
+    if (pagemap < 0 || bytes > sizeof(entries) ||
+        pread(pagemap, entries, bytes, (off_t)(first * sizeof(entries[0]))) != (ssize_t)bytes)
+        return false;
+    for (uint64_t i = 0; i < count; i++)
+        if (entries[i] & (PAGE_PRESENT | PAGE_SWAPPED))
+            return false;
+    return true;
+}
+
 /* Whether the bytes of CPUID stand anywhere in it. */
 static enum glance glance_at(const struct mask_tracee *tracee, const struct mask_mapping *mapping)
 {
     static const uint8_t cpuid[] = {0x0f, 0xa2};
     autofree uint8_t *chunk = xmalloc(CHUNK_BYTES);
+    autoclose int pagemap = begins_empty(mapping) ? open_pagemap(tracee) : -1;
     /* Chunks share a byte, for a pair that lies across their border. */
     for (uint64_t at = mapping->start; at + 1 < mapping->end; at += CHUNK_BYTES - 1) {
         uint64_t left = mapping->end - at;
         size_t length = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
+        if (is_untouched(pagemap, at, length))
+            continue;
         if (mask_tracee_read(tracee, at, chunk, length, NULL) < 0)
             return GLANCE_UNREADABLE;
         if (memmem(chunk, length, cpuid, sizeof(cpuid)))
