@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measures what the project promises; prints a table. Not a test: nothing fails here.
 #
-#   tests/bench/run_bench.sh [requests|downtime|memory|fleet]...     default: all
+#   tests/bench/run_bench.sh [requests|downtime|memory|fleet|mask]...     default: all
 #
 #   requests   POST /v1/check against a bare libmicrohttpd server that answers a constant of the same
 #              length: wrk, keep-alive, 2 threads, pairs in turn            promised: >= 0.6 of it
@@ -11,12 +11,17 @@
 #   memory     Pss of an agent and of the broker with 100 nodes             promised: < 10, < 16 MB
 #   fleet      a broker with 100,000 nodes in one pool: its start, one node's leave and join, the
 #              pool's masks, memory                 promised: < 5 s, < 1 ms, < 1 ms, < 2 KiB a node
+#   mask       programs under the CPUID mask against the same without: a system call, a CPUID, from
+#              start to end of true, bash, python3, java
+#                                          promised: <= 1.02, <= 1.2, + 5 ms (cold + 60 ms), <= 1.1
 set -euo pipefail
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$(readlink -f "$0")")/../lib/functions.sh"
-requires curl jq wrk
-[ $# -gt 0 ] || set -- requests downtime memory fleet
-[ "$*" = fleet ] || requires root namespaces criu
+[ $# -gt 0 ] || set -- requests downtime memory fleet mask
+# needs_site WHAT...: whether one of them is measured on a broker with two agents
+needs_site() { [[ " $* " =~ \ (requests|downtime|memory)\  ]]; }
+[ "$*" = mask ] || requires curl jq wrk
+! needs_site "$@" || requires root namespaces criu
 pairs=${CPUBROKER_BENCH_PAIRS:-5}
 seconds=${CPUBROKER_BENCH_SECONDS:-4}
 mib=${CPUBROKER_BENCH_MIB:-512}
@@ -27,7 +32,8 @@ row() { rows+=("$(printf '%-42s %14s %14s %8s  %s' "$@")"); }
 
 SITE_BUILD=$SOURCE_DIR/build/release
 { cmake -S "$SOURCE_DIR" -B "$SITE_BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release &&
-    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd fill_fleet; } \
+    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd fill_fleet \
+        bench_mask mask_run mask_subject; } \
     >"$TEST_DIR/build.log" 2>&1 || fail "the build failed: $(tail -n 5 "$TEST_DIR/build.log")"
 CHAIN=$SITE_BUILD/deploy/chain
 
@@ -245,13 +251,34 @@ bench_fleet() {
     fi
 }
 
-if [ "$*" != fleet ]; then
+# costs COMMAND...: what mask_subject measures, "getpid_ns cpuid_ns"
+costs() { "$@" "$SITE_BUILD/tests/mask_subject" costs | awk '{ printf "%s ", $2 } END { print "" }'; }
+row_launch() { # COMMAND PROMISED
+    local native masked cold command
+    read -ra command <<<"$1"
+    command -v "${command[0]}" >/dev/null || return 0
+    read -r native masked cold < <("$SITE_BUILD/tests/bench/bench_mask" 40 "$TEST_DIR/sites" "${command[@]}" 2>/dev/null)
+    row "$1, ms (cold $cold)" "$masked" "$native" "$(ratio "$masked" "$native")" "$2"
+}
+bench_mask() {
+    local call ask native_call native_ask
+    read -r native_call native_ask < <(costs env)
+    read -r call ask < <(costs "$SITE_BUILD/tests/mask_run" --hide avx2 --)
+    row "getpid under the mask, ns" "$call" "$native_call" "$(ratio "$call" "$native_call")" "<= 1.02"
+    row "CPUID under the mask, ns" "$ask" "$native_ask" "$(ratio "$ask" "$native_ask")" "<= 1.2"
+    row_launch true "+ 5 ms, cold + 60 ms"
+    row_launch "bash -c true" "+ 5 ms, cold + 60 ms"
+    row_launch "/usr/bin/python3 -c pass" "<= 1.1"
+    row_launch "java -version" "<= 1.1"
+}
+
+if needs_site "$@"; then
     fleet_up
     import_nodes 98 # and two agents
 fi
 for what in "$@"; do
     case $what in
-    requests | downtime | memory | fleet) step "$what"; "bench_$what" ;;
+    requests | downtime | memory | fleet | mask) step "$what"; "bench_$what" ;;
     *) fail "unknown bench '$what'" ;;
     esac
 done

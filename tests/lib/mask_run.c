@@ -12,71 +12,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "cpu_profile.h"
-#include "cpu_registry.h"
-#include "mask.h"
 #include "mask_launch.h"
-#include "mask_table.h"
-#include "probe.h"
+#include "mask_pool.h"
 
 #define NOT_MASKED 125
 
-static union {
-    struct mask_island_table table;
-    uint8_t bytes[MASK_ISLAND_TABLE_BYTES];
-} area;
+static union mask_pool_table area;
 
 static int give_up(const struct error *err)
 {
     fprintf(stderr, "mask_run: %s\n", err->message);
     return NOT_MASKED;
-}
-
-/* ---- the table */
-
-static void take_bit(struct cpu_report *report, const struct cpu_feature *f)
-{
-    for (size_t g = 0; g < report->group_count; g++)
-        for (size_t i = 0; i < report->groups[g].leaf_count; i++) {
-            struct cpuid_leaf *l = &report->groups[g].leaves[i];
-            uint32_t *const registers[] = {&l->eax, &l->ebx, &l->ecx, &l->edx};
-            if (l->leaf == f->leaf && l->subleaf == f->subleaf)
-                *registers[f->reg] &= ~(UINT32_C(1) << f->bit);
-        }
-}
-
-static int take_features(struct cpu_report *report, char *names, struct error *err)
-{
-    for (char *name; (name = strsep(&names, ","));) {
-        size_t i = 0;
-        while (i < CPU_FEATURE_COUNT && strcmp(cpu_features[i].name, name) != 0)
-            i++;
-        if (i == CPU_FEATURE_COUNT)
-            return error_set(err, ERROR_INVALID, "--hide: no feature '%s'", name);
-        take_bit(report, &cpu_features[i]);
-    }
-    return 0;
-}
-
-static int build_table(char *hidden, struct error *err)
-{
-    const struct probe_options options = {.node = "here"};
-    AUTO(mask) mask = mask_new();
-    AUTO(cpu_report) here = NULL;
-    AUTO(cpu_report) other = NULL;
-    AUTO(cpu_profile) here_profile = NULL;
-    AUTO(cpu_profile) other_profile = NULL;
-    if (probe_report(&options, &here, err) < 0)
-        return -1;
-    autojson *json = cpu_report_to_json(here);
-    if (cpu_report_parse(json, &other, err) < 0 || take_features(other, hidden, err) < 0 ||
-        cpu_profile_from_report(here, &here_profile, err) < 0 ||
-        cpu_profile_from_report(other, &other_profile, err) < 0)
-        return -1;
-    mask_add(mask, here_profile);
-    mask_add(mask, other_profile);
-    AUTO(cpu_profile) pool = mask_profile(mask);
-    return mask_table_build(pool, here, &area.table, err);
 }
 
 /* ---- telling */
@@ -166,7 +112,7 @@ int main(int argc, char **argv)
     }
     options.argv = argv + optind;
     options.mask.table = &area.table;
-    if (build_table(hidden, &err) < 0)
+    if (mask_pool_table(hidden, &area, &err) < 0)
         return give_up(&err);
     if (entries)
         print_entries();
