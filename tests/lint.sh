@@ -74,7 +74,7 @@ ast.parse(open(sys.argv[1]).read(), sys.argv[1])'
 
 lint_spelling() {
     files '*.c' '*.h' '*.sh' '*.md' '*.py' '*.sql' '*.conf' '*.yaml' '*.txt' 'docs/man/*' |
-        xargs codespell --ignore-words-list=fro,fo,nulll,notin,caf
+        xargs codespell --ignore-words-list=fro,fo,nulll,notin,caf,tru
 }
 
 lint_units() {
