@@ -136,9 +136,11 @@ static uint32_t at_least(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* Leaf 0xD: which components there are, and how large the area is. */
-static void mask_xsave(const struct cpu_profile *mask, const struct cpuid_leaf *node,
-                       struct mask_entry *e)
+/* Leaf 0xD: which components there are, and how large the area is. Places and sizes of components
+ * stay where the kernel has enabled them: glibc adds them up for its XSAVEC, which saves what is
+ * enabled, whatever the mask says. */
+static void mask_xsave(const struct cpu_profile *mask, uint64_t enabled_here,
+                       const struct cpuid_leaf *node, struct mask_entry *e)
 {
     uint32_t subleaf = e->subleaf_first;
     if (subleaf == 0) {
@@ -151,8 +153,9 @@ static void mask_xsave(const struct cpu_profile *mask, const struct cpuid_leaf *
         int word = cpu_word_find(e->leaf, 1, CPU_EAX);
         if (word >= 0)
             mask_word(mask, word, e, MASK_EAX);
-    } else if (subleaf < 63 && !(mask->enabled >> subleaf & 1) && !(node->ecx & 1)) {
-        /* a user component that the mask has not; those of the kernel (ECX bit 0) are its own */
+    } else if (subleaf < 63 && !((mask->enabled | enabled_here) >> subleaf & 1) &&
+               !(node->ecx & 1)) {
+        /* a user component that nobody has; those of the kernel (ECX bit 0) are its own */
         memset(e->and_mask, 0, sizeof(e->and_mask));
     }
 }
@@ -166,12 +169,12 @@ static bool is_beyond(const struct cpu_profile *mask, uint32_t leaf)
            leaf > mask->fields[CPU_FIELD_MAX_EXTENDED_LEAF];
 }
 
-static void mask_leaf(const struct cpu_profile *mask, const struct cpuid_leaf *node,
-                      struct mask_entry *e)
+static void mask_leaf(const struct cpu_profile *mask, uint64_t enabled_here,
+                      const struct cpuid_leaf *node, struct mask_entry *e)
 {
     bool beyond = is_beyond(mask, e->leaf);
     if (!beyond && e->leaf == LEAF_XSAVE)
-        mask_xsave(mask, node, e);
+        mask_xsave(mask, enabled_here, node, e);
     else if (!beyond && is_known(e))
         mask_known(mask, node, e);
     else if (beyond || !cpu_ignored_leaf_find(e->leaf))
@@ -223,8 +226,9 @@ static void merge(struct mask_entry *e, const struct mask_entry *other)
     }
 }
 
-static int add_leaf(const struct cpu_profile *mask, const struct cpuid_leaf *node,
-                    struct mask_island_table *table, struct error *err)
+static int add_leaf(const struct cpu_profile *mask, uint64_t enabled_here,
+                    const struct cpuid_leaf *node, struct mask_island_table *table,
+                    struct error *err)
 {
     bool by_subleaf = has_subleaves(node->leaf);
     if (!by_subleaf && node->subleaf != 0)
@@ -235,7 +239,7 @@ static int add_leaf(const struct cpu_profile *mask, const struct cpuid_leaf *nod
         .subleaf_last = by_subleaf ? node->subleaf : SUBLEAF_LAST,
         .and_mask = {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX}
     };
-    mask_leaf(mask, node, &e);
+    mask_leaf(mask, enabled_here, node, &e);
     struct mask_entry *there = find(table, e.leaf, e.subleaf_first);
     if (there)
         merge(there, &e);
@@ -263,6 +267,15 @@ static int close_leaf7(const struct cpu_profile *mask, struct mask_island_table 
     return add(table, &beyond, err) ? 0 : -1;
 }
 
+/* What XSAVEC may save there: what is enabled, or, if that was not reported, whatever there is. */
+static uint64_t enabled_in(const struct cpu_group *group)
+{
+    const struct cpuid_leaf *components = cpu_group_find(group, LEAF_XSAVE, 0);
+    if (group->xcr0_known || !components)
+        return group->xcr0_known ? group->xcr0 : 0;
+    return components->eax | (uint64_t)components->edx << 32;
+}
+
 int mask_table_build(const struct cpu_profile *mask, const struct cpu_report *report,
                      struct mask_island_table *ret, struct error *err)
 {
@@ -271,7 +284,8 @@ int mask_table_build(const struct cpu_profile *mask, const struct cpu_report *re
     ret->version = MASK_ISLAND_VERSION;
     for (size_t g = 0; g < report->group_count; g++)
         for (size_t i = 0; i < report->groups[g].leaf_count; i++)
-            if (add_leaf(mask, &report->groups[g].leaves[i], ret, err) < 0)
+            if (add_leaf(mask, enabled_in(&report->groups[g]), &report->groups[g].leaves[i], ret,
+                         err) < 0)
                 return -1;
     return close_leaf7(mask, ret, err);
 }
