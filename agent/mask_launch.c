@@ -221,12 +221,16 @@ static bool shares_memory(pid_t a, pid_t b)
     return syscall(SYS_kcmp, a, b, KCMP_VM, 0UL, 0UL) == 0;
 }
 
-static int let_new_run(struct mask_task *task, struct error *err)
+/* Out of a stop that is no signal's: its process has been stopped, until SIGCONT, or not. */
+static int leave_stop(struct mask_task *task, int signal, struct error *err)
 {
     if (task->look_again && cover(task, 0, UINT64_MAX, err) < 0)
         return -1;
     task->look_again = false;
-    go_on(task->tid, 0);
+    if (signal == SIGTRAP)
+        go_on(task->tid, 0);
+    else
+        ptrace(PTRACE_LISTEN, task->tid, NULL, NULL);
     return 0;
 }
 
@@ -257,7 +261,7 @@ static int at_birth(struct mask_launch *launch, const struct mask_task *maker, s
         return 0;
     unhold(launch, task);
     struct error failure = {0};
-    if (let_new_run(task, &failure) == 0 || is_gone(task->tid, &failure))
+    if (leave_stop(task, task->held_signal, &failure) == 0 || is_gone(task->tid, &failure))
         return 0;
     return error_set(err, failure.kind, "%s", failure.message);
 }
@@ -266,17 +270,11 @@ static int at_birth(struct mask_launch *launch, const struct mask_task *maker, s
 static int at_event_stop(struct mask_launch *launch, struct mask_task *task, int signal,
                          struct error *err)
 {
-    if (!task->is_known) {
-        task->held_at_ms = process_now_ms();
-        launch->tasks.held++;
-        return 0;
-    }
-    if (task->look_again)
-        return let_new_run(task, err);
-    if (signal == SIGTRAP)
-        go_on(task->tid, 0);
-    else
-        ptrace(PTRACE_LISTEN, task->tid, NULL, NULL); /* stopped, until SIGCONT */
+    if (task->is_known)
+        return leave_stop(task, signal, err);
+    task->held_at_ms = process_now_ms();
+    task->held_signal = signal;
+    launch->tasks.held++;
     return 0;
 }
 

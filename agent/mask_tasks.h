@@ -26,6 +26,7 @@ struct mask_task {
     /* A new thread stops by itself, before or after its maker's stop; it waits for that. */
     bool is_known;      /* its maker has stopped */
     int64_t held_at_ms; /* since when it waits; 0: it does not */
+    int held_signal;    /* of that stop */
     bool look_again;    /* at all of its memory: it was copied while others may have mapped code */
     bool is_mmap;       /* the call, and what it is about */
     uint64_t call_address, call_length;
