@@ -62,14 +62,19 @@ static int threads(char **arguments)
     return ask(arguments);
 }
 
+/* The function of such a library; NULL if it cannot be loaded, as in a static program. */
 static unsigned (*load(const char *path))(void)
 {
-    void *library = dlopen(path, RTLD_NOW);
     unsigned (*asks)(void) = NULL;
+#ifdef IS_STATIC
+    fprintf(stderr, "%s: a static program loads no libraries\n", path);
+#else
+    void *library = dlopen(path, RTLD_NOW);
     if (library)
         *(void **)&asks = dlsym(library, "asks");
     if (!asks)
         fprintf(stderr, "%s\n", dlerror());
+#endif
     return asks;
 }
 
@@ -105,12 +110,14 @@ static int load_and_fork(char **arguments)
     unsigned (*asks)(void) = load(arguments[0]);
     if (!asks || pthread_create(&forks, NULL, fork_often, *(void **)&asks) != 0)
         return 1;
+#ifndef IS_STATIC
     for (int i = 0; i < 300; i++) {
         void *library = dlopen(arguments[1], RTLD_NOW);
         if (!library)
             return 1;
         dlclose(library);
     }
+#endif
     pthread_join(forks, &failure);
     puts(failure ? failure : "all the same");
     return failure != NULL;
