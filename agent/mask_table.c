@@ -55,11 +55,11 @@ static void mask_word(const struct cpu_profile *mask, int word, struct mask_entr
     e->or_mask[reg] = mask->words[word] & w->behaviour;
 }
 
-/* AMD repeats bits of leaf 1 EDX in 0x80000001 EDX: what may be seen there may be seen here. */
+/* AMD repeats bits of leaf 1 EDX in 0x80000001 EDX. */
 static uint32_t mirrored(const struct cpu_profile *mask)
 {
     int word = cpu_word_find(1, 0, CPU_EDX);
-    return word < 0 ? 0 : mask->words[word] | cpu_words[word].ignored;
+    return word < 0 ? 0 : mask->words[word];
 }
 
 static void mask_field(const struct cpu_profile *mask, enum cpu_field_id id, uint32_t node,
