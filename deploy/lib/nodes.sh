@@ -54,7 +54,9 @@ site_up() {
     [ -d /run/netns ] || touch "$SITE_DIR/made-run-netns"
     ip netns add "$SITE_NAME-hub" || site_fail "cannot make a network namespace (ip netns add said why above)"
     ip -n "$SITE_NAME-hub" link set lo up
-    ip -n "$SITE_NAME-hub" link add bridge type bridge ||
+    # With an address of its own: else it takes the lowest of its ports', and whenever another node
+    # brings a lower one, the others send to the old one until their neighbour tables expire.
+    ip -n "$SITE_NAME-hub" link add bridge address 02:00:00:00:00:01 type bridge ||
         site_fail "this kernel makes no bridge (module 'bridge' is missing)"
     ip -n "$SITE_NAME-hub" addr add "$SITE_HUB_ADDRESS/24" dev bridge
     ip -n "$SITE_NAME-hub" link set bridge up
