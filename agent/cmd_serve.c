@@ -47,7 +47,9 @@ static int serve_with(const struct agent_config *config, struct error *err)
     log_set_level(level);
     /* A thread per migration must not bring an arena of its own: the agent is to stay small. */
     mallopt(M_ARENA_MAX, 2);
-    mallopt(M_MMAP_THRESHOLD, 128 * 1024); /* a transfer's buffers go back when it is over */
+    /* The large buffers of a transfer go back when it is over; smaller ones, which come and go with
+     * every piece of it, are not worth a mapping each. */
+    mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
     block_signals(&set);
     if (agent_start(config, &agent, err) < 0)
         return -1;

@@ -87,7 +87,7 @@ bench_requests() {
 warm() {
     /usr/bin/python3 -c "
 import mmap
-memory = mmap.mmap(-1, $mib * 5 << 20)
+memory = mmap.mmap(-1, $mib * 12 << 20)
 for at in range(0, len(memory), 4096):
     memory[at] = 1"
 }
