@@ -135,7 +135,21 @@ victim_log() { workload_file "$1" "$2" chain.log; }
 victim_steps() { wc -l 2>/dev/null <"$(victim_log "$1" "$2")" || echo 0; }
 victim_at_least() { [ "$(victim_steps "$1" "$2")" -ge "$3" ]; }
 # victim_goes_on NODE NAME: it takes ten more steps there.
-victim_goes_on() { eventually 15 victim_at_least "$1" "$2" $(($(victim_steps "$1" "$2") + 10)); }
+victim_goes_on() {
+    local goal=$(($(victim_steps "$1" "$2") + 10)) tries pid task
+    for ((tries = 0; tries < 150; tries++)); do
+        ! victim_at_least "$1" "$2" "$goal" || return 0
+        sleep 0.1
+    done
+    echo "the threads of the workload, each with its state, where it waits and its system call:"
+    for pid in $(pgrep -f "^$VICTIM run"); do
+        for task in "/proc/$pid/task"/*; do
+            echo "  $task $(grep -E '^(State|TracerPid|SigQ|ShdPnd)' "$task/status" | tr '\n\t' '; ')" \
+                "$(cat "$task/wchan") $(cat "$task/syscall")"
+        done
+    done 2>&1
+    fail "'$2' takes no step on $1: it is at $(victim_steps "$1" "$2"), expected $goal after 15 s"
+}
 # victim_whole NODE NAME: each step once, in order, and every timer ticks; prints the account.
 victim_whole() {
     local first second
