@@ -13,7 +13,8 @@ struct image_manifest *image_manifest_new(const char *workload, pid_t pid)
     struct image_manifest *manifest = xcalloc(1, sizeof(*manifest));
     manifest->workload = xstrdup(workload);
     manifest->pid = pid;
-    manifest->stopped_pids = xcalloc(1, sizeof(pid_t));
+    manifest->stopped_pids = pids_copy(NULL);
+    manifest->expired_timers = timerfds_copy(NULL);
     return manifest;
 }
 
@@ -25,6 +26,7 @@ void image_manifest_free(struct image_manifest *manifest)
         free(manifest->files[i].name);
     free(manifest->files);
     free(manifest->stopped_pids);
+    free(manifest->expired_timers);
     free(manifest->workload);
     free(manifest);
 }
@@ -33,6 +35,12 @@ void image_manifest_set_stopped(struct image_manifest *manifest, const pid_t *pi
 {
     free(manifest->stopped_pids);
     manifest->stopped_pids = pids_copy(pids);
+}
+
+void image_manifest_set_timers(struct image_manifest *manifest, const struct timerfd_place *expired)
+{
+    free(manifest->expired_timers);
+    manifest->expired_timers = timerfds_copy(expired);
 }
 
 void image_manifest_add(struct image_manifest *manifest, const char *name, uint64_t bytes,
@@ -94,6 +102,7 @@ json_object *image_manifest_to_json(const struct image_manifest *manifest)
     json_put_int(o, "tasks", manifest->tasks);
     json_put_int(o, "threads", manifest->threads);
     json_put(o, "stopped_pids", pids_to_json(manifest->stopped_pids));
+    json_put(o, "expired_timers", timerfds_to_json(manifest->expired_timers));
     json_object *files = json_object_new_array_ext((int)manifest->file_count + 1);
     for (size_t i = 0; i < manifest->file_count; i++) {
         json_object *file = json_object_new_object();
@@ -158,6 +167,11 @@ int image_manifest_parse(json_object *json, struct image_manifest **ret, struct 
         return -1;
     free(manifest->stopped_pids);
     manifest->stopped_pids = stopped;
+    struct timerfd_place *expired = NULL;
+    if (timerfds_from_json("manifest", json, "expired_timers", &expired, err) < 0)
+        return -1;
+    free(manifest->expired_timers);
+    manifest->expired_timers = expired;
     for (size_t i = 0; i < json_array_size(files); i++)
         if (parse_file(manifest, json_array_item(files, i), err) < 0)
             return -1;

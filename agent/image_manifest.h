@@ -11,6 +11,7 @@
 #include "cleanup.h"
 #include "error.h"
 #include "json.h"
+#include "timerfds.h"
 
 #define IMAGE_MANIFEST_SCHEMA    "cpubroker.manifest/1"
 #define IMAGE_MANIFEST_MAX_BYTES (48UL * 1024 * 1024)
@@ -26,8 +27,9 @@ struct image_manifest {
     char *workload; /* owned */
     pid_t pid;      /* the root task's */
     unsigned tasks, threads;
-    pid_t *stopped_pids;      /* owned; stopped before the dump, so to stay so; 0-terminated */
-    struct image_file *files; /* owned */
+    pid_t *stopped_pids; /* owned; stopped before the dump, so to stay so; 0-terminated */
+    struct timerfd_place *expired_timers; /* owned; after the dump; see timerfds.h */
+    struct image_file *files;             /* owned */
     size_t file_count, file_room;
 };
 
@@ -36,6 +38,9 @@ void image_manifest_free(struct image_manifest *manifest); /* NULL is fine */
 DEFINE_AUTO(image_manifest)
 /* Takes the stopped pids as a 0-terminated list; copied. */
 void image_manifest_set_stopped(struct image_manifest *manifest, const pid_t *pids);
+/* Takes a list as in timerfds.h; copied. */
+void image_manifest_set_timers(struct image_manifest *manifest,
+                               const struct timerfd_place *expired);
 void image_manifest_add(struct image_manifest *manifest, const char *name, uint64_t bytes,
                         const char *checksum);
 json_object *image_manifest_to_json(const struct image_manifest *manifest);

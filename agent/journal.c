@@ -44,6 +44,7 @@ static json_object *to_json(const struct journal *journal)
     json_put_int(o, "tasks", journal->tasks);
     json_put_int(o, "threads", journal->threads);
     json_put(o, "stopped_pids", pids_to_json(journal->stopped_pids));
+    json_put(o, "expired_timers", timerfds_to_json(journal->expired_timers));
     json_put_hex64(o, "folder_dev", journal->folder_dev);
     json_put_hex64(o, "folder_ino", journal->folder_ino);
     json_put_int(o, "bytes", (int64_t)journal->bytes);
@@ -79,6 +80,7 @@ static int from_json(json_object *o, struct journal *ret, struct error *err)
         json_get_hex("journal", o, "folder_dev", &ret->folder_dev, err) < 0 ||
         json_get_hex("journal", o, "folder_ino", &ret->folder_ino, err) < 0 ||
         pids_from_json("journal", o, "stopped_pids", &ret->stopped_pids, err) < 0 ||
+        timerfds_from_json("journal", o, "expired_timers", &ret->expired_timers, err) < 0 ||
         step_from_name(step, &ret->step, err) < 0 ||
         assignment_decode(assignment, &ret->assignment, err) < 0)
         return -1;
@@ -187,6 +189,7 @@ void journal_done(struct journal *journal)
     free(journal->dir);
     assignment_done(&journal->assignment);
     free(journal->stopped_pids);
+    free(journal->expired_timers);
     json_object_put(journal->report_body);
     *journal = (struct journal){0};
 }

@@ -14,6 +14,7 @@
 #include "json.h"
 #include "migration_assignment.h"
 #include "migration_states.h"
+#include "timerfds.h"
 
 /* How far this node's part has come. A step that ends in -ING was begun and may or may not have
  * happened: after a crash it is done again or undone, see migration_source.c, migration_target.c.
@@ -53,7 +54,8 @@ struct journal {
     enum journal_step step;
     pid_t root_pid;
     unsigned tasks, threads;
-    pid_t *stopped_pids;             /* owned; 0-terminated; NULL: none */
+    pid_t *stopped_pids;                  /* owned; 0-terminated; NULL: none */
+    struct timerfd_place *expired_timers; /* owned; NULL: none */
     uint64_t folder_dev, folder_ino; /* target: the staging folder, by which it is known again */
     uint64_t bytes;                  /* of image and folder */
     enum migration_report report;    /* the last one, to be told again if need be */

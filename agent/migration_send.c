@@ -236,6 +236,7 @@ void migration_sending_dumped(struct migration_sending *s)
     s->manifest->tasks = journal->tasks;
     s->manifest->threads = journal->threads;
     image_manifest_set_stopped(s->manifest, journal->stopped_pids);
+    image_manifest_set_timers(s->manifest, journal->expired_timers);
     image_gate_set(s->gate, IMAGE_GATE_DUMPED);
 }
 

@@ -141,13 +141,15 @@ static void undo_dump(struct migration *m, struct error *err)
                   second.message);
 }
 
-static int count_tasks(struct migration *m, struct error *err)
+/* What the target must find again, and what of the stopped tasks the image does not tell it. */
+static int note_tasks(struct migration *m, struct error *err)
 {
     autofree pid_t *pids = NULL;
     if (workloads_pids(m->all->config.workloads, workload_of(m), &pids, err) < 0)
         return -1;
     m->journal.threads = migration_count_threads(pids, &m->journal.tasks);
-    return 0;
+    free(steal_ptr(&m->journal.expired_timers));
+    return timerfds_expired(pids, &m->journal.expired_timers, err);
 }
 
 static int freeze(struct migration *m, struct engine *engine, const struct workload_info *info,
@@ -167,7 +169,7 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
         return -1;
     }
     if (workloads_set_state(workloads, workload_of(m), WORKLOAD_STOPPED, err) < 0 ||
-        count_tasks(m, err) < 0) {
+        note_tasks(m, err) < 0) {
         undo_dump(m, err);
         return -1;
     }

@@ -21,7 +21,7 @@
 #include "log.h"
 #include "migration_internal.h"
 #include "process.h"
-#include "restored_timers.h"
+#include "timerfds.h"
 
 #define SYNC_FILES_MAX 1000
 
@@ -212,7 +212,7 @@ static int verify(struct migration *m, const struct workload_info *info, struct 
         return error_set(err, ERROR_FAILED,
                          "%u tasks with %u threads came back, there were %u with %u", tasks,
                          threads, j->tasks, j->threads);
-    return restored_timers_start(pids, err);
+    return timerfds_restart(pids, j->expired_timers, err);
 }
 
 static int run_restore(struct migration *m, struct engine *engine, const struct engine_job *job,

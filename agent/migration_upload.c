@@ -241,6 +241,8 @@ static void note_manifest(struct migration *m, const struct image_manifest *mani
     m->journal.bytes = bytes;
     free(m->journal.stopped_pids);
     m->journal.stopped_pids = pids_copy(manifest->stopped_pids);
+    free(m->journal.expired_timers);
+    m->journal.expired_timers = timerfds_copy(manifest->expired_timers);
 }
 
 int migration_upload_finish(struct migration_upload *upload, uint64_t *ret_bytes, size_t *ret_files,

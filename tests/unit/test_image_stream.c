@@ -90,9 +90,14 @@ static struct image_manifest *new_manifest(void)
 {
     struct image_manifest *manifest = image_manifest_new("w1", 4242);
     const pid_t stopped[] = {4243, 4245, 0};
+    const struct timerfd_place expired[] = {
+        {4244, 7},
+        {0,    0}
+    };
     manifest->tasks = 3;
     manifest->threads = 5;
     image_manifest_set_stopped(manifest, stopped);
+    image_manifest_set_timers(manifest, expired);
     return manifest;
 }
 
@@ -154,6 +159,9 @@ static void everything_comes_out_the_same(void **state)
         assert_int_equal(manifest->stopped_pids[0], 4243);
         assert_int_equal(manifest->stopped_pids[1], 4245);
         assert_int_equal(manifest->stopped_pids[2], 0);
+        assert_int_equal(manifest->expired_timers[0].pid, 4244);
+        assert_int_equal(manifest->expired_timers[0].fd, 7);
+        assert_int_equal(manifest->expired_timers[1].pid, 0);
         assert_int_equal(manifest->file_count, 3 + 8);
     }
     free(bytes.data);

@@ -56,6 +56,10 @@ static void create(const char *state_dir, struct journal *journal)
 static void everything_is_read_back(void **state)
 {
     static const pid_t stopped[] = {7, 9, 0};
+    static const struct timerfd_place timers[] = {
+        {7, 3},
+        {0, 0}
+    };
     struct journal journal, again;
     struct error err = {0};
     create(*state, &journal);
@@ -64,6 +68,7 @@ static void everything_is_read_back(void **state)
     journal.tasks = 3;
     journal.threads = 5;
     journal.stopped_pids = pids_copy(stopped);
+    journal.expired_timers = timerfds_copy(timers);
     journal.folder_dev = UINT64_MAX;
     journal.folder_ino = 1ULL << 60;
     journal.bytes = 123456789;
@@ -77,6 +82,7 @@ static void everything_is_read_back(void **state)
     assert_int_equal(again.stopped_pids[0], 7);
     assert_int_equal(again.stopped_pids[1], 9);
     assert_int_equal(again.stopped_pids[2], 0);
+    assert_memory_equal(again.expired_timers, timers, sizeof timers);
     assert_true(again.folder_dev == UINT64_MAX);
     assert_true(again.folder_ino == 1ULL << 60);
     assert_int_equal(again.bytes, 123456789);
