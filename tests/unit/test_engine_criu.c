@@ -188,7 +188,8 @@ static void moves_a_tree(void **state)
     all_stopped(&other, 3);
     pid_t *pids = NULL;
     assert_int_equal(workloads_pids(other.workloads, "w", &pids, NULL), 0);
-    assert_int_equal(timerfds_restart(pids, NULL, NULL), 0); /* as the agent's half of a move does */
+    assert_int_equal(timerfds_restart(pids, NULL, NULL),
+                     0); /* as the agent's half of a move does */
     free(pids);
     if (workloads_continue(other.workloads, "w", NULL, &err) < 0)
         fail_msg("%s", err.message);
