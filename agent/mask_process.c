@@ -22,26 +22,6 @@ struct mask_process {
     size_t lacks[MASK_LACK_COUNT];
 };
 
-const char *mask_lack_name(enum mask_lack lack)
-{
-    static const char *const names[] = {
-#define X(name, wire, meaning) wire,
-        MASK_LACKS(X)
-#undef X
-    };
-    return names[lack];
-}
-
-const char *mask_lack_meaning(enum mask_lack lack)
-{
-    static const char *const meanings[] = {
-#define X(name, wire, meaning) meaning,
-        MASK_LACKS(X)
-#undef X
-    };
-    return meanings[lack];
-}
-
 /* ---- the record */
 
 struct mask_process *mask_process_new(const struct mask_process_options *options)

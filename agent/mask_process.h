@@ -18,33 +18,13 @@
 #include "cleanup.h"
 #include "error.h"
 #include "mask_detour.h"
+#include "mask_grade.h"
 #include "mask_island.h"
 #include "mask_sites.h"
 #include "mask_tracee.h"
 
 #define MASK_PATCHES_MAX   65536 /* of a process */
 #define MASK_UNCOVERED_MAX 4096  /* that are listed; all are counted */
-
-/* Why a place is not covered. */
-/* clang-format off */
-#define MASK_LACKS(X)                                                                              \
-    X(HINDERED,   "hindered",   "a CPUID where no detour fits")                                    \
-    X(CHANGED,    "changed",    "a CPUID around which the memory is not as its file is")           \
-    X(DOUBTFUL,   "doubtful",   "may be a CPUID, and is not proved to be one")                     \
-    X(SHARED,     "shared",     "a CPUID in memory that other processes share")                    \
-    X(WRITABLE,   "writable",   "memory that is writable and executable: code may be made there")  \
-    X(UNREADABLE, "unreadable", "executable memory that cannot be read, or is too much to be read")
-/* clang-format on */
-
-enum mask_lack {
-#define X(name, wire, meaning) MASK_LACK_##name,
-    MASK_LACKS(X)
-#undef X
-        MASK_LACK_COUNT
-};
-
-const char *mask_lack_name(enum mask_lack lack);
-const char *mask_lack_meaning(enum mask_lack lack);
 
 /* Bytes that were replaced. */
 struct mask_patch {
