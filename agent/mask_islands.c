@@ -8,9 +8,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "mask_maps.h"
-
-#define STUB_ALIGNMENT 16UL
+#define STUB_ALIGNMENT    16UL
+#define ROUTINE_BYTES_MAX 512
+#define ISLAND_TAIL       3 /* bytes of a jump that may be zero, at the end of the last stub */
 
 uint64_t mask_island_routine_at(const struct mask_one_island *island)
 {
@@ -32,6 +32,77 @@ void mask_islands_check(struct mask_islands *islands, const struct mask_tracee *
             islands->islands[kept++] = islands->islands[i];
     }
     islands->count = kept;
+}
+
+/* ---- finding them */
+
+static bool is_island_at(const struct mask_tracee *tracee, uint64_t place)
+{
+    struct mask_island_table head;
+    uint8_t routine[ROUTINE_BYTES_MAX], now[ROUTINE_BYTES_MAX];
+    size_t length = mask_island_routine_bytes();
+    if (length > sizeof(routine) ||
+        mask_tracee_read(tracee, place, &head, sizeof(head), NULL) < 0 ||
+        head.magic != MASK_ISLAND_MAGIC || head.version != MASK_ISLAND_VERSION)
+        return false;
+    mask_island_routine_copy(routine);
+    return mask_tracee_read(tracee, place + MASK_ISLAND_TABLE_BYTES, now, length, NULL) == 0 &&
+           memcmp(now, routine, length) == 0;
+}
+
+/* How many bytes of it are in use: up to the last one that is written. A stub's last bytes may be
+ * zero, but never as many as its alignment adds. */
+static int used_bytes(const struct mask_tracee *tracee, uint64_t place, uint64_t *ret,
+                      struct error *err)
+{
+    autofree uint8_t *bytes = xmalloc(MASK_ISLAND_BYTES);
+    if (mask_tracee_read(tracee, place, bytes, MASK_ISLAND_BYTES, err) < 0)
+        return -1;
+    size_t length = MASK_ISLAND_BYTES;
+    while (length && !bytes[length - 1])
+        length--;
+    uint64_t least = MASK_ISLAND_TABLE_BYTES + mask_island_routine_bytes();
+    *ret = aligned(length + ISLAND_TAIL > least ? length + ISLAND_TAIL : least);
+    return 0;
+}
+
+static bool is_known(const struct mask_islands *islands, uint64_t place)
+{
+    for (size_t i = 0; i < islands->count; i++)
+        if (islands->islands[i].at == place)
+            return true;
+    return false;
+}
+
+int mask_islands_find(struct mask_islands *islands, const struct mask_tracee *tracee,
+                      const struct mask_maps *maps, struct error *err)
+{
+    for (size_t i = 0; i < maps->count; i++) {
+        const struct mask_mapping *mapping = &maps->mappings[i];
+        uint64_t place = mapping->start - MASK_ISLAND_TABLE_BYTES, used = 0;
+        if (!mapping->executable || mapping->writable || mapping->inode ||
+            is_known(islands, place) || mapping->end - place < MASK_ISLAND_BYTES ||
+            !is_island_at(tracee, place))
+            continue;
+        if (islands->count == MASK_ISLANDS_MAX)
+            return error_set(err, ERROR_TOO_LARGE, "process %d has more than %d islands",
+                             tracee->tid, MASK_ISLANDS_MAX);
+        if (used_bytes(tracee, place, &used, err) < 0)
+            return -1;
+        islands->islands[islands->count++] = (struct mask_one_island){place, used};
+    }
+    return 0;
+}
+
+const struct mask_one_island *mask_islands_at(const struct mask_islands *islands, uint64_t address)
+{
+    for (size_t i = 0; i < islands->count; i++) {
+        uint64_t first = mask_island_routine_at(&islands->islands[i]) + mask_island_routine_bytes();
+        uint64_t end = islands->islands[i].at + islands->islands[i].used;
+        if (address >= first && address < end)
+            return &islands->islands[i];
+    }
+    return NULL;
 }
 
 /* ---- making one */
@@ -77,7 +148,7 @@ static void unmap(const struct mask_tracee *tracee, uint64_t place)
 static int fill(const struct mask_tracee *tracee, uint64_t place,
                 const struct mask_island_table *table, struct error *err)
 {
-    uint8_t routine[512];
+    uint8_t routine[ROUTINE_BYTES_MAX];
     size_t length = mask_island_routine_bytes();
     if (length > sizeof(routine))
         return error_set(err, ERROR_INTERNAL, "the island's routine has %zu bytes", length);

@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "mask_island.h"
+#include "mask_maps.h"
 #include "mask_tracee.h"
 
 #define MASK_ISLAND_BYTES 65536UL /* address space; what is not written takes no memory */
@@ -23,6 +24,13 @@ struct mask_islands {
 
 /* Forgets those that are not in the thread's memory (any more). */
 void mask_islands_check(struct mask_islands *islands, const struct mask_tracee *tracee);
+/* Adds those that lie in the thread's memory and are not known yet: of a process that was restored,
+ * or whose tracer has ended. They count if their routine is the one of this program.
+ * Errors: ERROR_TOO_LARGE with more than MASK_ISLANDS_MAX, ERROR_FAILED. */
+int mask_islands_find(struct mask_islands *islands, const struct mask_tracee *tracee,
+                      const struct mask_maps *maps, struct error *err);
+/* The island in whose stubs the address lies, or NULL. */
+const struct mask_one_island *mask_islands_at(const struct mask_islands *islands, uint64_t address);
 /* One with room for `bytes` of stubs, within reach of [start, end): one that is there, or one that
  * is made with the table, of MASK_ISLAND_TABLE_BYTES. Errors: ERROR_FAILED (the process may not map
  * it, or there is no room within reach), and those of mask_tracee_call. */

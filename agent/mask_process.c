@@ -8,8 +8,10 @@
 #include "mask_islands.h"
 #include "mask_mapped.h"
 
-#define TRAP_HLT 0xf4 /* faults in user space, as CPUID does where it is made to fault */
-#define TRAP_NOP 0x90
+#define JUMP_CODE  0xe9 /* jmp rel32 */
+#define JUMP_BYTES 5
+#define TRAP_HLT   0xf4 /* faults in user space, as CPUID does where it is made to fault */
+#define TRAP_NOP   0x90
 
 struct mask_process {
     unsigned references;
@@ -20,6 +22,7 @@ struct mask_process {
     struct mask_uncovered *uncovered; /* owned */
     size_t uncovered_count;
     size_t lacks[MASK_LACK_COUNT];
+    bool is_late; /* what is not covered yet may have run */
 };
 
 /* ---- the record */
@@ -276,6 +279,104 @@ static enum mask_hindrance choose(const struct plan *plan, const struct mask_sit
                                                                : MASK_HINDRANCE_NONE;
 }
 
+/* ---- detours that are there already */
+
+static bool same_memory(const struct plan *plan, uint64_t address, const uint8_t *bytes,
+                        size_t length)
+{
+    uint8_t now[MASK_STUB_BYTES_MAX];
+    return length <= sizeof(now) &&
+           mask_tracee_read(plan->tracee, address, now, length, NULL) == 0 &&
+           memcmp(now, bytes, length) == 0;
+}
+
+/* What the file has in a patch's place. */
+static bool original_of(const struct mask_site *site, struct mask_patch *patch)
+{
+    int64_t at = (int64_t)(patch->address - patch->site) - site->bytes_at;
+    if (at < 0 || at + patch->length > site->byte_count)
+        return false;
+    memcpy(patch->original, site->bytes + at, patch->length);
+    return true;
+}
+
+/* A jump to a stub that is exactly what would be written. */
+static bool is_detoured(const struct plan *plan, const struct mask_site *site, uint64_t place,
+                        struct mask_patch *ret)
+{
+    struct mask_detour detour;
+    uint8_t jump[JUMP_BYTES], stub[MASK_STUB_BYTES_MAX];
+    uint8_t bytes[MASK_DETOUR_BYTES_MAX + MASK_WINDOW_REACH];
+    int32_t distance = 0;
+    size_t length = 0;
+    if (mask_detour_plan(site, &detour) != MASK_HINDRANCE_NONE)
+        return false;
+    *ret = (struct mask_patch){.address = place + (uint64_t)(int64_t)detour.from,
+                               .length = detour.length,
+                               .site = place,
+                               .proof = site->proof};
+    if (!is_within(plan, ret->address, ret->length) || !original_of(site, ret) ||
+        mask_tracee_read(plan->tracee, ret->address, jump, JUMP_BYTES, NULL) < 0 ||
+        jump[0] != JUMP_CODE)
+        return false;
+    memcpy(&distance, jump + 1, sizeof(distance));
+    ret->stub = ret->address + JUMP_BYTES + (uint64_t)(int64_t)distance;
+    const struct mask_one_island *island = mask_islands_at(&plan->process->islands, ret->stub);
+    if (!island ||
+        mask_detour_write(site, &detour, place - site->address, ret->stub,
+                          mask_island_routine_at(island), stub, &length, bytes, NULL) < 0)
+        return false;
+    memcpy(ret->bytes, bytes, ret->length);
+    return same_memory(plan, ret->address, ret->bytes, ret->length) &&
+           same_memory(plan, ret->stub, stub, length);
+}
+
+static bool is_trapped(const struct plan *plan, const struct mask_site *site, uint64_t place,
+                       struct mask_patch *ret)
+{
+    static const uint8_t trap[] = {TRAP_HLT, TRAP_NOP};
+    *ret = (struct mask_patch){.address = place,
+                               .length = site->length,
+                               .site = place,
+                               .proof = site->proof,
+                               .trap = true};
+    return site->length == sizeof(trap) && is_within(plan, place, sizeof(trap)) &&
+           same_memory(plan, place, trap, sizeof(trap)) && original_of(site, ret);
+}
+
+static int recognise_site(struct plan *plan, const struct mask_site *site, uint64_t place,
+                          struct error *err)
+{
+    struct mask_patch patch;
+    if (patch_in(plan->process, place, place + site->length))
+        return 0;
+    if (is_detoured(plan, site, place, &patch))
+        return keep_patch(plan->process, &patch, err);
+    if (!is_trapped(plan, site, place, &patch))
+        return 0;
+    /* Which stub was a trap's is not to be seen; it gets another one. */
+    const struct mask_detour none = {.from = 0, .length = site->length};
+    if (write_stub(plan, site, place, &none, &patch, err) < 0)
+        return -1;
+    return put(plan, &patch, true, err);
+}
+
+/* All of them before one is looked at closer, since each is beside others. */
+static int recognise_sites(struct plan *plan, struct error *err)
+{
+    const struct mask_sites *sites = plan->mapped.sites;
+    for (size_t i = 0; i < sites->count; i++) {
+        const struct mask_site *site = &sites->sites[i];
+        uint64_t place =
+            mask_mapped_place(&plan->mapped, plan->mapping, site->address, site->offset);
+        if (place && !plan->mapping->shared && recognise_site(plan, site, place, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* ---- sites */
+
 static int cover_site(struct plan *plan, const struct mask_site *site, uint64_t place,
                       struct error *err)
 {
@@ -304,6 +405,8 @@ static int cover_site(struct plan *plan, const struct mask_site *site, uint64_t 
     if (mask_tracee_read(plan->tracee, patch.address, patch.original, patch.length, err) < 0 ||
         write_stub(plan, site, place, &detour, &patch, err) < 0)
         return -1;
+    if (process->is_late)
+        note_lack(process, place, MASK_LACK_GAP, MASK_HINDRANCE_NONE);
     return put(plan, &patch, true, err);
 }
 
@@ -322,6 +425,8 @@ static int cover_sites(struct plan *plan, struct error *err)
 {
     const struct mask_sites *sites = plan->mapped.sites;
     drop_stale(plan);
+    if (plan->process->is_late && recognise_sites(plan, err) < 0)
+        return -1;
     for (size_t i = 0; i < sites->count; i++) {
         const struct mask_site *site = &sites->sites[i];
         uint64_t place =
@@ -409,6 +514,19 @@ int mask_process_cover(struct mask_process *process, struct mask_tracee *tracee,
     return 0;
 }
 
+int mask_process_recover(struct mask_process *process, struct mask_tracee *tracee,
+                         struct error *err)
+{
+    AUTO(mask_maps) maps = NULL;
+    if (mask_maps_read(tracee->tid, &maps, err) < 0 ||
+        mask_islands_find(&process->islands, tracee, maps, err) < 0)
+        return -1;
+    process->is_late = true;
+    int rc = mask_process_cover(process, tracee, 0, UINT64_MAX, err);
+    process->is_late = false;
+    return rc;
+}
+
 int mask_process_replace_table(struct mask_process *process, const struct mask_tracee *tracee,
                                const struct mask_island_table *table, struct error *err)
 {
@@ -425,6 +543,12 @@ uint64_t mask_process_trap(const struct mask_process *process, uint64_t address)
 {
     const struct mask_patch *patch = patch_in(process, address, address + 1);
     return patch && patch->trap && patch->address == address ? patch->stub : 0;
+}
+
+bool mask_process_splits(const struct mask_process *process, uint64_t address)
+{
+    const struct mask_patch *patch = patch_in(process, address, address + 1);
+    return patch && patch->address != address;
 }
 
 const struct mask_patch *mask_process_patches(const struct mask_process *process, size_t *ret)

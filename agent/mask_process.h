@@ -69,12 +69,20 @@ bool mask_process_is_shared(const struct mask_process *process);
  * Errors: those of mask_tracee_call, mask_islands_near and mask_mapped_find; ERROR_TOO_LARGE. */
 int mask_process_cover(struct mask_process *process, struct mask_tracee *tracee, uint64_t from,
                        uint64_t to, struct error *err);
+/* The same for all of a process that this program knows nothing of: it was restored from an image,
+ * or its tracer has ended. Its detours are recognised where memory has exactly what would be
+ * written; a CPUID that has none gets one, and is told as a lack (GAP), as nobody knows whether it
+ * has run. Errors: as above. */
+int mask_process_recover(struct mask_process *process, struct mask_tracee *tracee,
+                         struct error *err);
 /* Puts another table into the process (which outlives it). No thread of it may run. */
 int mask_process_replace_table(struct mask_process *process, const struct mask_tracee *tracee,
                                const struct mask_island_table *table, struct error *err);
 
 /* The stub for a CPUID that was replaced by a trap at exactly that address; 0: there is none. */
 uint64_t mask_process_trap(const struct mask_process *process, uint64_t address);
+/* Whether a thread that goes on at that address would run into the middle of replaced bytes. */
+bool mask_process_splits(const struct mask_process *process, uint64_t address);
 /* All replaced bytes, by rising address; borrowed until the next call that covers. Some may lie in
  * memory that is unmapped by now. */
 const struct mask_patch *mask_process_patches(const struct mask_process *process, size_t *ret);

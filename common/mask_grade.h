@@ -42,7 +42,8 @@ bool mask_grade_binds(enum mask_grade grade);
     X(DOUBTFUL,   "doubtful",   "may be a CPUID, and is not proved to be one")                     \
     X(SHARED,     "shared",     "a CPUID in memory that other processes share")                    \
     X(WRITABLE,   "writable",   "memory that is writable and executable: code may be made there")  \
-    X(UNREADABLE, "unreadable", "executable memory that cannot be read, or is too much to be read")
+    X(UNREADABLE, "unreadable", "executable memory that cannot be read, or is too much to be read") \
+    X(GAP,        "gap",        "a CPUID that came while nobody traced it, and may have run")
 /* clang-format on */
 
 enum mask_lack {

@@ -351,6 +351,71 @@ static void islands_are_never_writable(void **state)
     assert_int_equal(islands, count);
 }
 
+static struct mask_process *recover(struct world *w)
+{
+    const struct mask_process_options options = {.table = &second.table};
+    struct mask_process *again = mask_process_new(&options);
+    struct error err = {0};
+    if (mask_process_recover(again, &w->tracee, &err) < 0)
+        fail_msg("%s", err.message);
+    return again;
+}
+
+/* As after a restore, or when the tracer has ended: nothing but the memory tells. */
+static void a_record_is_made_anew_from_memory(void **state)
+{
+    struct world *w = *state;
+    size_t count = 0, again_count = 0;
+    stop(w);
+    cover(w, false);
+    uint64_t bytes = address_space(w->pid);
+    const struct mask_patch *all = mask_process_patches(w->process, &count);
+    AUTO(mask_process) again = recover(w);
+    const struct mask_patch *found = mask_process_patches(again, &again_count);
+    assert_int_equal(again_count, count);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(found[i].address, all[i].address);
+        assert_int_equal(found[i].length, all[i].length);
+        assert_int_equal(found[i].stub, all[i].stub);
+        assert_memory_equal(found[i].bytes, all[i].bytes, all[i].length);
+        assert_memory_equal(found[i].original, all[i].original, all[i].length);
+    }
+    struct mask_coverage before = mask_process_coverage(w->process);
+    struct mask_coverage after = mask_process_coverage(again);
+    assert_memory_equal(&after, &before, sizeof(after));
+    assert_int_equal(address_space(w->pid), bytes); /* the islands serve again */
+    assert_true(mask_process_splits(again, found[0].address + 1));
+    assert_false(mask_process_splits(again, found[0].address));
+    assert_false(mask_process_splits(again, found[0].address + found[0].length));
+    struct error err = {0};
+    assert_int_equal(mask_process_replace_table(again, &w->tracee, &second.table, &err), 0);
+    go_on(w);
+    assert_int_equal(ask(w, 'f'), leaf7() & ~EBX_BMI2);
+}
+
+static void what_came_while_nobody_looked_is_covered_and_told(void **state)
+{
+    struct world *w = *state;
+    size_t count = 0;
+    stop(w);
+    cover(w, false);
+    size_t changed = mask_process_coverage(w->process).lacks[MASK_LACK_CHANGED];
+    const struct mask_patch *all = mask_process_patches(w->process, &count);
+    const struct mask_patch bare = all[0], spoilt = all[count / 2];
+    assert_int_equal(mask_tracee_write(&w->tracee, bare.address, bare.original, bare.length, NULL),
+                     0);
+    /* A jump that leads elsewhere is nothing of ours. */
+    assert_int_equal(mask_tracee_write(&w->tracee, spoilt.address + 1, "\x7f", 1, NULL), 0);
+    AUTO(mask_process) again = recover(w);
+    struct mask_coverage coverage = mask_process_coverage(again);
+    assert_int_equal(coverage.lacks[MASK_LACK_GAP], 1);
+    assert_true(coverage.lacks[MASK_LACK_CHANGED] > changed);
+    assert_int_equal(coverage.detours, count - 1);
+    uint8_t now = 0;
+    assert_int_equal(mask_tracee_read(&w->tracee, bare.address, &now, 1, NULL), 0);
+    assert_int_equal(now, 0xe9);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -362,6 +427,8 @@ int main(void)
         TEST(a_mapping_is_covered_whole_or_not_at_all),
         TEST(changed_memory_is_left_alone),
         TEST(islands_are_never_writable),
+        TEST(a_record_is_made_anew_from_memory),
+        TEST(what_came_while_nobody_looked_is_covered_and_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
