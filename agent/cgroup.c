@@ -18,6 +18,7 @@
 #define CGROUP_FILE_MAX  (1024UL * 1024)
 #define CGROUP_DEPTH_MAX 16 /* groups within groups that a workload may have made */
 #define POLL_MS          5
+#define FREEZE_POLL_MS   1
 
 /* mountinfo writes blank, tab, newline and backslash as \ooo. */
 static void unescape(char *text)
@@ -131,6 +132,30 @@ bool cgroup_populated(const char *dir)
     autofree char *text = NULL;
     return file_read(path, CGROUP_FILE_MAX, &text, NULL, NULL) == 0 &&
            strstr(text, "populated 1") != NULL;
+}
+
+int cgroup_freeze(const char *dir, uint64_t timeout_ms, struct error *err)
+{
+    autofree char *freeze = xasprintf("%s/cgroup.freeze", dir);
+    autofree char *events = xasprintf("%s/cgroup.events", dir);
+    int64_t deadline = process_now_ms() + (int64_t)timeout_ms;
+    if (!*dir)
+        return 0;
+    if (file_write(freeze, "1", err) < 0)
+        return -1;
+    for (;;) {
+        autofree char *text = NULL;
+        if (file_read(events, CGROUP_FILE_MAX, &text, NULL, err) < 0)
+            return -1;
+        if (strstr(text, "frozen 1") || strstr(text, "populated 0"))
+            return 0;
+        if (process_now_ms() >= deadline)
+            return error_set(err, ERROR_TIMEOUT,
+                             "the cgroup %s is not frozen after %" PRIu64 " ms: a task of it hangs "
+                             "in the kernel (state D)",
+                             dir, timeout_ms);
+        process_sleep_ms(FREEZE_POLL_MS);
+    }
 }
 
 int cgroup_thaw(const char *dir, struct error *err)

@@ -27,6 +27,9 @@ int cgroup_join(const char *dir, pid_t pid, struct error *err);
 int cgroup_pids(const char *dir, struct process_list *list, struct error *err);
 /* Whether any process lives there or below; false for "" and where `dir` is gone. */
 bool cgroup_populated(const char *dir);
+/* Freezes everything there and below, and waits until it is. Errors: ERROR_TIMEOUT, ERROR_FAILED (a
+ * kernel without the freezer); it may be half frozen then. */
+int cgroup_freeze(const char *dir, uint64_t timeout_ms, struct error *err);
 /* Undoes a freeze that somebody left behind. */
 int cgroup_thaw(const char *dir, struct error *err);
 /* SIGKILL to everything there and below, through cgroup.kill where the kernel has it; returns

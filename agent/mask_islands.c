@@ -107,7 +107,7 @@ const struct mask_one_island *mask_islands_at(const struct mask_islands *islands
 
 /* ---- making one */
 
-static int call(const struct mask_tracee *tracee, const char *name, const struct mask_call *what,
+static int call(struct mask_tracee *tracee, const char *name, const struct mask_call *what,
                 int64_t *ret, struct error *err)
 {
     if (mask_tracee_call(tracee, what, ret, err) < 0)
@@ -120,7 +120,7 @@ static int call(const struct mask_tracee *tracee, const char *name, const struct
     return 0;
 }
 
-static int map(const struct mask_tracee *tracee, uint64_t place, struct error *err)
+static int map(struct mask_tracee *tracee, uint64_t place, struct error *err)
 {
     const struct mask_call mmap_call = {
         SYS_mmap,
@@ -136,7 +136,7 @@ static int map(const struct mask_tracee *tracee, uint64_t place, struct error *e
     return 0;
 }
 
-static void unmap(const struct mask_tracee *tracee, uint64_t place)
+static void unmap(struct mask_tracee *tracee, uint64_t place)
 {
     const struct mask_call munmap_call = {
         SYS_munmap, {place, MASK_ISLAND_BYTES}
@@ -158,7 +158,7 @@ static int fill(const struct mask_tracee *tracee, uint64_t place,
     return mask_tracee_write(tracee, place + MASK_ISLAND_TABLE_BYTES, routine, length, err);
 }
 
-static int let_run(const struct mask_tracee *tracee, uint64_t place, struct error *err)
+static int let_run(struct mask_tracee *tracee, uint64_t place, struct error *err)
 {
     const struct mask_call mprotect_call = {
         SYS_mprotect,
@@ -169,7 +169,7 @@ static int let_run(const struct mask_tracee *tracee, uint64_t place, struct erro
     return call(tracee, "run code in", &mprotect_call, &result, err);
 }
 
-static int make(struct mask_islands *islands, const struct mask_tracee *tracee,
+static int make(struct mask_islands *islands, struct mask_tracee *tracee,
                 const struct mask_island_table *table, uint64_t start, uint64_t end,
                 struct error *err)
 {
@@ -205,7 +205,7 @@ static bool reaches(const struct mask_one_island *island, uint64_t start, uint64
     return high - low <= MASK_REACH;
 }
 
-int mask_islands_near(struct mask_islands *islands, const struct mask_tracee *tracee,
+int mask_islands_near(struct mask_islands *islands, struct mask_tracee *tracee,
                       const struct mask_island_table *table, uint64_t start, uint64_t end,
                       size_t bytes, struct mask_one_island **ret, struct error *err)
 {
@@ -231,7 +231,7 @@ int mask_island_add(struct mask_one_island *island, const struct mask_tracee *tr
     return 0;
 }
 
-void mask_islands_undo(struct mask_islands *islands, const struct mask_tracee *tracee,
+void mask_islands_undo(struct mask_islands *islands, struct mask_tracee *tracee,
                        const struct mask_islands *before)
 {
     for (size_t i = before->count; i < islands->count; i++)

@@ -34,7 +34,7 @@ const struct mask_one_island *mask_islands_at(const struct mask_islands *islands
 /* One with room for `bytes` of stubs, within reach of [start, end): one that is there, or one that
  * is made with the table, of MASK_ISLAND_TABLE_BYTES. Errors: ERROR_FAILED (the process may not map
  * it, or there is no room within reach), and those of mask_tracee_call. */
-int mask_islands_near(struct mask_islands *islands, const struct mask_tracee *tracee,
+int mask_islands_near(struct mask_islands *islands, struct mask_tracee *tracee,
                       const struct mask_island_table *table, uint64_t start, uint64_t end,
                       size_t bytes, struct mask_one_island **ret, struct error *err);
 /* Where the routine of an island lies. */
@@ -44,7 +44,7 @@ int mask_island_add(struct mask_one_island *island, const struct mask_tracee *tr
                     const uint8_t *stub, size_t length, struct error *err);
 /* Back to what it was at `before`: those made since are unmapped, and stubs written since are
  * nobody's. */
-void mask_islands_undo(struct mask_islands *islands, const struct mask_tracee *tracee,
+void mask_islands_undo(struct mask_islands *islands, struct mask_tracee *tracee,
                        const struct mask_islands *before);
 /* Puts another table into all of them. No thread of the process may run. */
 int mask_islands_replace(const struct mask_islands *islands, const struct mask_tracee *tracee,

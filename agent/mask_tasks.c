@@ -28,6 +28,19 @@ struct mask_task *mask_tasks_need(struct mask_tasks *tasks, pid_t tid)
     return task;
 }
 
+void mask_tasks_park(struct mask_tasks *tasks, struct mask_task *task, int signal)
+{
+    tasks->parked += !task->is_parked;
+    task->is_parked = true;
+    task->parked_signal = signal;
+}
+
+void mask_tasks_unpark(struct mask_tasks *tasks, struct mask_task *task)
+{
+    tasks->parked -= task->is_parked;
+    task->is_parked = false;
+}
+
 void mask_tasks_drop(struct mask_tasks *tasks, pid_t tid)
 {
     struct mask_task **at = &tasks->buckets[bucket(tid)];
@@ -39,6 +52,7 @@ void mask_tasks_drop(struct mask_tasks *tasks, pid_t tid)
     *at = task->next;
     tasks->count--;
     tasks->held -= task->held_at_ms != 0;
+    tasks->parked -= task->is_parked;
     mask_process_free(task->process);
     free(task);
 }

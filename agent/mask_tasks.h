@@ -27,18 +27,23 @@ struct mask_task {
     bool is_known;      /* its maker has stopped */
     int64_t held_at_ms; /* since when it waits; 0: it does not */
     int held_signal;    /* of that stop */
-    bool look_again;    /* at all of its memory: it was copied while others may have mapped code */
-    bool is_mmap;       /* the call, and what it is about */
+    bool is_parked;     /* it stays in a stop, with this signal */
+    int parked_signal;
+    bool look_again; /* at all of its memory: it was copied while others may have mapped code */
+    bool is_mmap;    /* the call, and what it is about */
     uint64_t call_address, call_length;
     struct mask_task *next; /* in its bucket */
 };
 
 struct mask_tasks {
     struct mask_task *buckets[MASK_TASK_BUCKETS];
-    size_t count, held;
+    size_t count, held, parked;
 };
 
 struct mask_task *mask_tasks_find(const struct mask_tasks *tasks, pid_t tid); /* or NULL */
 struct mask_task *mask_tasks_need(struct mask_tasks *tasks, pid_t tid);       /* made if missing */
+/* Harmless when it is so already. */
+void mask_tasks_park(struct mask_tasks *tasks, struct mask_task *task, int signal);
+void mask_tasks_unpark(struct mask_tasks *tasks, struct mask_task *task);
 void mask_tasks_drop(struct mask_tasks *tasks, pid_t tid);
 void mask_tasks_done(struct mask_tasks *tasks);

@@ -279,7 +279,7 @@ static void bring_anew(const struct mask_tracee *tracee, const struct between *b
         ptrace(PTRACE_INTERRUPT, tracee->tid, NULL, NULL);
 }
 
-int mask_tracee_call(const struct mask_tracee *tracee, const struct mask_call *call, int64_t *ret,
+int mask_tracee_call(struct mask_tracee *tracee, const struct mask_call *call, int64_t *ret,
                      struct error *err)
 {
     struct user_regs_struct before;
@@ -290,6 +290,7 @@ int mask_tracee_call(const struct mask_tracee *tracee, const struct mask_call *c
     /* At the end of a call the kernel has yet to look at the registers. */
     if (call_state(tracee) == PTRACE_SYSCALL_INFO_NONE)
         take_up_again(&before);
+    tracee->has_called = true;
     if (ptrace(PTRACE_GETSIGMASK, tracee->tid, (void *)sizeof(signals), &signals) < 0 ||
         ptrace(PTRACE_SETSIGMASK, tracee->tid, (void *)sizeof(all), &all) < 0)
         return trace_error(tracee, "block the signals of", err);

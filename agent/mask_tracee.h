@@ -7,6 +7,7 @@
  * failure of ours, and how it ended is still to be waited for. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -18,7 +19,8 @@
 
 struct mask_tracee {
     pid_t tid;
-    int memory; /* /proc/TID/mem, as the thread has it now: another one after an execve */
+    int memory;      /* /proc/TID/mem, as the thread has it now: another one after an execve */
+    bool has_called; /* mask_tracee_call was used: it stands in another stop than before */
 };
 
 int mask_tracee_open(pid_t tid, struct mask_tracee *ret, struct error *err);
@@ -48,5 +50,5 @@ struct mask_call {
  * its process that comes in between comes anew. Not in the stop of PTRACE_EVENT_EXEC, where the
  * execve has yet to end. *ret is what the kernel returned (-errno where it refused).
  * Errors: ERROR_NOT_FOUND, ERROR_TIMEOUT, ERROR_FAILED. */
-int mask_tracee_call(const struct mask_tracee *tracee, const struct mask_call *call, int64_t *ret,
+int mask_tracee_call(struct mask_tracee *tracee, const struct mask_call *call, int64_t *ret,
                      struct error *err);

@@ -56,13 +56,13 @@ static int run_masked(char **command, const char *cache, double *ret_ms, struct 
     const struct mask_launch_options options = {
         .argv = command, .env = environ, .mask = {.table = &area.table, .cache_folder = cache}
     };
-    AUTO(mask_launch) launch = NULL;
+    AUTO(mask_tracer) tracer = NULL;
     bool lives = true;
     double start = now_ms();
-    if (mask_launch_start(&options, &launch, err) < 0)
+    if (mask_launch_start(&options, &tracer, err) < 0)
         return -1;
     while (lives)
-        if (mask_launch_attend(launch, true, &lives, err) < 0)
+        if (mask_tracer_attend(tracer, true, &lives, err) < 0)
             return -1;
     *ret_ms = now_ms() - start;
     return 0;

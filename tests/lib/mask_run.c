@@ -27,14 +27,14 @@ static int give_up(const struct error *err)
 
 /* ---- telling */
 
-static void tell(const struct mask_launch *launch, const char *path)
+static void tell(const struct mask_tracer *tracer, const char *path)
 {
-    const struct mask_process *process = mask_launch_process(launch);
+    const struct mask_process *process = mask_tracer_process(tracer);
     FILE *file = path ? fopen(path, "we") : NULL;
     if (!file || !process)
         return;
     struct mask_coverage coverage = mask_process_coverage(process);
-    fprintf(file, "pid %d\ndetours %zu\ntraps %zu\n", mask_launch_pid(launch), coverage.detours,
+    fprintf(file, "pid %d\ndetours %zu\ntraps %zu\n", mask_tracer_root(tracer), coverage.detours,
             coverage.traps);
     for (unsigned i = 0; i < MASK_LACK_COUNT; i++)
         fprintf(file, "%s %zu\n", mask_lack_name((enum mask_lack)i), coverage.lacks[i]);
@@ -56,17 +56,17 @@ static void print_entries(void)
 
 static int run(const struct mask_launch_options *options, const char *told)
 {
-    AUTO(mask_launch) launch = NULL;
+    AUTO(mask_tracer) tracer = NULL;
     struct error err = {0};
     bool lives = true;
-    if (mask_launch_start(options, &launch, &err) < 0)
+    if (mask_launch_start(options, &tracer, &err) < 0)
         return give_up(&err);
-    tell(launch, told);
+    tell(tracer, told);
     while (lives)
-        if (mask_launch_attend(launch, true, &lives, &err) < 0)
+        if (mask_tracer_attend(tracer, true, &lives, &err) < 0)
             return give_up(&err);
     int status = 0;
-    if (!mask_launch_ended(launch, &status))
+    if (!mask_tracer_ended(tracer, &status))
         return NOT_MASKED;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -63,7 +63,7 @@ static struct mask_tracee stop(pid_t pid)
     return tracee;
 }
 
-static int64_t call(const struct mask_tracee *tracee, const struct mask_call *what)
+static int64_t call(struct mask_tracee *tracee, const struct mask_call *what)
 {
     struct error err = {0};
     int64_t result = 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mask_launch.c - the tracer of a masked tree: what each stop of a thread means, and what is done.
+/* mask_tracer.c - the tracer of a masked tree: what each stop of a thread means, and what is done.
  *
  *   execve            stop in it, go to its end, mask all that is mapped, put the auxv right
  *   mmap, mprotect    (PROT_EXEC: the filter) go to its end, mask what it made executable
@@ -7,9 +7,6 @@
  *   SIGSEGV           at a trap of ours: lead it to the stub; any other is the program's own
  *   signals, stops    as they are
  */
-#include "mask_launch.h"
-
-#include <fcntl.h>
 #include <linux/kcmp.h>
 #include <sched.h>
 #include <signal.h>
@@ -21,34 +18,23 @@
 
 #include "mask_auxv.h"
 #include "mask_filter.h"
-#include "mask_tasks.h"
 #include "mask_tracee.h"
+#include "mask_tracer_internal.h"
 #include "process.h"
 
-#define START_TIMEOUT_MS 60000 /* a first look at a large program takes a second */
-#define KILL_TIMEOUT_MS  10000
-#define HELD_TIMEOUT_MS  2000 /* a new thread whose maker never told of it: that was killed */
-#define SPINS            256
-#define PAUSE_NS         50000
-#define CODE_SEGMENT_64  0x33 /* cs of 64-bit code; i386 has 0x23 */
+#define KILL_TIMEOUT_MS 10000
+#define HELD_TIMEOUT_MS 2000 /* a new thread whose maker never told of it: that was killed */
+#define SPINS           256
+#define PAUSE_NS        50000
+#define CODE_SEGMENT_64 0x33 /* cs of 64-bit code; i386 has 0x23 */
 
 #define OPTIONS                                                                              \
     (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | \
-     PTRACE_O_TRACECLONE | PTRACE_O_TRACESECCOMP | PTRACE_O_EXITKILL)
-
-struct mask_launch {
-    struct mask_process_options mask;
-    char *name; /* owned; argv[0], for messages */
-    pid_t pid;
-    bool is_masked; /* its first program was */
-    bool has_ended;
-    int status;
-    struct mask_tasks tasks;
-};
+     PTRACE_O_TRACECLONE | PTRACE_O_TRACESECCOMP)
 
 /* ---- ends */
 
-static void pause_a_little(unsigned round)
+void mask_tracer_pause(unsigned round)
 {
     const struct timespec pause = {.tv_nsec = PAUSE_NS};
     if (round < SPINS)
@@ -57,40 +43,40 @@ static void pause_a_little(unsigned round)
         nanosleep(&pause, NULL);
 }
 
-static void note_end(struct mask_launch *launch, pid_t tid, int status)
+static void note_end(struct mask_tracer *tracer, pid_t tid, int status)
 {
-    if (tid == launch->pid) {
-        launch->has_ended = true;
-        launch->status = status;
+    if (tid == tracer->root) {
+        tracer->has_ended = true;
+        tracer->status = status;
     }
-    mask_tasks_drop(&launch->tasks, tid);
+    mask_tasks_drop(&tracer->tasks, tid);
 }
 
-static void kill_known(const struct mask_launch *launch)
+static void kill_known(const struct mask_tracer *tracer)
 {
     for (size_t i = 0; i < MASK_TASK_BUCKETS; i++)
-        for (const struct mask_task *t = launch->tasks.buckets[i]; t; t = t->next)
+        for (const struct mask_task *t = tracer->tasks.buckets[i]; t; t = t->next)
             kill(t->tid, SIGKILL);
 }
 
 /* Until none is left; also those that turn up meanwhile. */
-static void kill_all(struct mask_launch *launch)
+static void kill_all(struct mask_tracer *tracer)
 {
     int64_t until_ms = process_now_ms() + KILL_TIMEOUT_MS;
-    kill_known(launch);
+    kill_known(tracer);
     for (unsigned i = 0; process_now_ms() < until_ms;) {
         int status = 0;
         pid_t tid = waitpid(-1, &status, __WALL | __WNOTHREAD | WNOHANG);
         if (tid < 0 && errno != EINTR)
             break;
         if (tid <= 0)
-            pause_a_little(i++);
+            mask_tracer_pause(i++);
         else if (WIFSTOPPED(status))
             kill(tid, SIGKILL);
         else
-            note_end(launch, tid, status);
+            note_end(tracer, tid, status);
     }
-    mask_tasks_done(&launch->tasks);
+    mask_tasks_done(&tracer->tasks);
 }
 
 /* A failure counts only if the thread is still there to run on. */
@@ -127,36 +113,48 @@ static int check_64bit(const struct mask_tracee *tracee, struct error *err)
 }
 
 /* Before the first instruction of a new program. */
-static int mask_program(struct mask_launch *launch, struct mask_task *task, struct error *err)
+static int mask_program(struct mask_tracer *tracer, struct mask_task *task, struct error *err)
 {
     struct mask_tracee tracee;
     mask_process_free(task->process);
-    task->process = mask_process_new(&launch->mask);
+    task->process = mask_process_new(&tracer->mask);
     if (mask_tracee_open(task->tid, &tracee, err) < 0)
         return -1;
     int rc = check_64bit(&tracee, err) < 0 ||
                      mask_process_cover(task->process, &tracee, 0, UINT64_MAX, err) < 0 ||
-                     mask_auxv_rewrite(&tracee, launch->mask.table, err) < 0
+                     mask_auxv_rewrite(&tracee, tracer->mask.table, err) < 0
                  ? -1
                  : 0;
     mask_tracee_close(&tracee);
-    if (rc == 0 && task->tid == launch->pid)
-        launch->is_masked = true;
+    mask_tracer_note(tracer, task->process);
+    if (rc == 0 && task->tid == tracer->root)
+        tracer->is_masked = true;
     return rc;
 }
 
-static int cover(struct mask_task *task, uint64_t from, uint64_t to, struct error *err)
+void mask_tracer_note(struct mask_tracer *tracer, const struct mask_process *process)
+{
+    struct mask_coverage now = mask_process_coverage(process), *most = &tracer->most;
+    most->detours = now.detours > most->detours ? now.detours : most->detours;
+    most->traps = now.traps > most->traps ? now.traps : most->traps;
+    for (unsigned i = 0; i < MASK_LACK_COUNT; i++)
+        most->lacks[i] = now.lacks[i] > most->lacks[i] ? now.lacks[i] : most->lacks[i];
+}
+
+static int cover(struct mask_tracer *tracer, struct mask_task *task, uint64_t from, uint64_t to,
+                 struct error *err)
 {
     struct mask_tracee tracee;
     if (mask_tracee_open(task->tid, &tracee, err) < 0)
         return -1;
     int rc = mask_process_cover(task->process, &tracee, from, to, err);
     mask_tracee_close(&tracee);
+    mask_tracer_note(tracer, task->process);
     return rc;
 }
 
 /* At the end of a call that may have brought code. */
-static int mask_new_code(struct mask_task *task, struct error *err)
+static int mask_new_code(struct mask_tracer *tracer, struct mask_task *task, struct error *err)
 {
     struct __ptrace_syscall_info info = {0};
     if (ptrace(PTRACE_GET_SYSCALL_INFO, task->tid, (void *)sizeof(info), &info) < 0)
@@ -166,18 +164,18 @@ static int mask_new_code(struct mask_task *task, struct error *err)
         return 0;
     uint64_t from = task->is_mmap ? (uint64_t)info.exit.rval : task->call_address;
     uint64_t to = from + task->call_length;
-    return cover(task, from, to > from ? to : UINT64_MAX, err);
+    return cover(tracer, task, from, to > from ? to : UINT64_MAX, err);
 }
 
-static int at_end_of_call(struct mask_launch *launch, struct mask_task *task, struct error *err)
+static int at_end_of_call(struct mask_tracer *tracer, struct mask_task *task, struct error *err)
 {
     enum mask_task_state state = task->state;
     task->state = MASK_TASK_RUNS;
     switch (state) {
     case MASK_TASK_IN_EXEC:
-        return mask_program(launch, task, err);
+        return mask_program(tracer, task, err);
     case MASK_TASK_IN_CALL:
-        return mask_new_code(task, err);
+        return mask_new_code(tracer, task, err);
     case MASK_TASK_RUNS:
         break;
     }
@@ -206,11 +204,11 @@ static int at_filter(struct mask_task *task, struct error *err)
 }
 
 /* Another program: all other threads are gone, and the one that did it has the process's number. */
-static void at_exec(struct mask_launch *launch, struct mask_task *task)
+static void at_exec(struct mask_tracer *tracer, struct mask_task *task)
 {
     unsigned long former = 0;
     if (ptrace(PTRACE_GETEVENTMSG, task->tid, NULL, &former) == 0 && (pid_t)former != task->tid)
-        mask_tasks_drop(&launch->tasks, (pid_t)former);
+        mask_tasks_drop(&tracer->tasks, (pid_t)former);
     task->state = MASK_TASK_IN_EXEC;
 }
 
@@ -221,33 +219,42 @@ static bool shares_memory(pid_t a, pid_t b)
     return syscall(SYS_kcmp, a, b, KCMP_VM, 0UL, 0UL) == 0;
 }
 
-/* Out of a stop that is no signal's: its process has been stopped, until SIGCONT, or not. */
-static int leave_stop(struct mask_task *task, int signal, struct error *err)
+void mask_tracer_resume(const struct mask_task *task, int signal)
 {
-    if (task->look_again && cover(task, 0, UINT64_MAX, err) < 0)
-        return -1;
-    task->look_again = false;
     if (signal == SIGTRAP)
         go_on(task->tid, 0);
     else
         ptrace(PTRACE_LISTEN, task->tid, NULL, NULL);
+}
+
+/* Out of a stop that is no signal's; or it stays in it. */
+static int leave_stop(struct mask_tracer *tracer, struct mask_task *task, int signal,
+                      struct error *err)
+{
+    if (task->look_again && cover(tracer, task, 0, UINT64_MAX, err) < 0)
+        return -1;
+    task->look_again = false;
+    if (tracer->parks)
+        mask_tasks_park(&tracer->tasks, task, signal);
+    else
+        mask_tracer_resume(task, signal);
     return 0;
 }
 
-static void unhold(struct mask_launch *launch, struct mask_task *task)
+static void unhold(struct mask_tracer *tracer, struct mask_task *task)
 {
-    launch->tasks.held -= task->held_at_ms != 0;
+    tracer->tasks.held -= task->held_at_ms != 0;
     task->held_at_ms = 0;
 }
 
 /* A thread has made another one, whose first stop has come or will come. */
-static int at_birth(struct mask_launch *launch, const struct mask_task *maker, struct error *err)
+static int at_birth(struct mask_tracer *tracer, const struct mask_task *maker, struct error *err)
 {
     unsigned long tid = 0;
     if (ptrace(PTRACE_GETEVENTMSG, maker->tid, NULL, &tid) < 0 || !tid ||
         (kill((pid_t)tid, 0) < 0 && errno == ESRCH))
         return 0; /* one of them was killed, and was or will be told of as gone */
-    struct mask_task *task = mask_tasks_need(&launch->tasks, (pid_t)tid);
+    struct mask_task *task = mask_tasks_need(&tracer->tasks, (pid_t)tid);
     if (task->is_known)
         return 0;
     task->is_known = true;
@@ -259,33 +266,33 @@ static int at_birth(struct mask_launch *launch, const struct mask_task *maker, s
     }
     if (!task->held_at_ms)
         return 0;
-    unhold(launch, task);
+    unhold(tracer, task);
     struct error failure = {0};
-    if (leave_stop(task, task->held_signal, &failure) == 0 || is_gone(task->tid, &failure))
+    if (leave_stop(tracer, task, task->held_signal, &failure) == 0 || is_gone(task->tid, &failure))
         return 0;
     return error_set(err, failure.kind, "%s", failure.message);
 }
 
 /* The first stop of a new thread, a stop of its process, or the end of one. */
-static int at_event_stop(struct mask_launch *launch, struct mask_task *task, int signal,
+static int at_event_stop(struct mask_tracer *tracer, struct mask_task *task, int signal,
                          struct error *err)
 {
     if (task->is_known)
-        return leave_stop(task, signal, err);
+        return leave_stop(tracer, task, signal, err);
     task->held_at_ms = process_now_ms();
     task->held_signal = signal;
-    launch->tasks.held++;
+    tracer->tasks.held++;
     return 0;
 }
 
 /* Those whose makers were killed before they could tell of them: nobody knows what is in them. */
-static void kill_forgotten(struct mask_launch *launch)
+static void kill_forgotten(struct mask_tracer *tracer)
 {
     int64_t now_ms = process_now_ms();
-    for (size_t i = 0; launch->tasks.held && i < MASK_TASK_BUCKETS; i++)
-        for (struct mask_task *t = launch->tasks.buckets[i]; t; t = t->next)
+    for (size_t i = 0; tracer->tasks.held && i < MASK_TASK_BUCKETS; i++)
+        for (struct mask_task *t = tracer->tasks.buckets[i]; t; t = t->next)
             if (t->held_at_ms && now_ms - t->held_at_ms > HELD_TIMEOUT_MS) {
-                unhold(launch, t);
+                unhold(tracer, t);
                 kill(t->tid, SIGKILL);
             }
 }
@@ -314,16 +321,16 @@ static void at_signal(const struct mask_task *task, int signal)
 
 /* ---- stops */
 
-static int at_stop(struct mask_launch *launch, struct mask_task *task, int status,
+static int at_stop(struct mask_tracer *tracer, struct mask_task *task, int status,
                    struct error *err)
 {
     int signal = WSTOPSIG(status);
     pid_t tid = task->tid;
     switch (status >> 16) {
     case PTRACE_EVENT_STOP:
-        return at_event_stop(launch, task, signal, err);
+        return at_event_stop(tracer, task, signal, err);
     case PTRACE_EVENT_EXEC:
-        at_exec(launch, task);
+        at_exec(tracer, task);
         go_to_end_of_call(tid);
         return 0;
     case PTRACE_EVENT_SECCOMP:
@@ -337,7 +344,7 @@ static int at_stop(struct mask_launch *launch, struct mask_task *task, int statu
     case PTRACE_EVENT_FORK:
     case PTRACE_EVENT_VFORK:
     case PTRACE_EVENT_CLONE:
-        if (at_birth(launch, task, err) < 0)
+        if (at_birth(tracer, task, err) < 0)
             return -1;
         go_on(tid, 0);
         return 0;
@@ -345,7 +352,7 @@ static int at_stop(struct mask_launch *launch, struct mask_task *task, int statu
         break;
     }
     if (signal == (SIGTRAP | 0x80)) {
-        if (at_end_of_call(launch, task, err) < 0)
+        if (at_end_of_call(tracer, task, err) < 0)
             return -1;
         go_on(tid, 0);
     } else {
@@ -354,29 +361,30 @@ static int at_stop(struct mask_launch *launch, struct mask_task *task, int statu
     return 0;
 }
 
-static int attend_to(struct mask_launch *launch, pid_t tid, int status, struct error *err)
+static int attend_to(struct mask_tracer *tracer, pid_t tid, int status, struct error *err)
 {
     struct error failure = {0};
     if (!WIFSTOPPED(status)) {
-        note_end(launch, tid, status);
+        note_end(tracer, tid, status);
         return 0;
     }
-    struct mask_task *task = mask_tasks_need(&launch->tasks, tid);
-    if (at_stop(launch, task, status, &failure) == 0 || is_gone(tid, &failure))
+    struct mask_task *task = mask_tasks_need(&tracer->tasks, tid);
+    mask_tasks_unpark(&tracer->tasks, task);
+    if (at_stop(tracer, task, status, &failure) == 0 || is_gone(tid, &failure))
         return 0;
-    kill_all(launch);
+    kill_all(tracer);
     error_set(err, ERROR_FAILED, "%s", failure.message);
     return error_wrap(err, "'%s' was killed with all that came from it, as it cannot be masked",
-                      launch->name);
+                      tracer->name);
 }
 
-int mask_launch_attend(struct mask_launch *launch, bool wait, bool *ret_lives, struct error *err)
+int mask_tracer_attend(struct mask_tracer *tracer, bool wait, bool *ret_lives, struct error *err)
 {
     *ret_lives = true;
     for (unsigned i = 0;;) {
         int status = 0;
         /* Held threads have a limit, and waitpid has none. */
-        bool block = wait && !launch->tasks.held;
+        bool block = wait && !tracer->tasks.held;
         pid_t tid = waitpid(-1, &status, __WALL | __WNOTHREAD | (block ? 0 : WNOHANG));
         if (tid < 0 && errno == ECHILD) {
             *ret_lives = false;
@@ -384,7 +392,7 @@ int mask_launch_attend(struct mask_launch *launch, bool wait, bool *ret_lives, s
         }
         if (tid < 0)
             return 0; /* a signal to the caller */
-        if (tid > 0 && attend_to(launch, tid, status, err) < 0) {
+        if (tid > 0 && attend_to(tracer, tid, status, err) < 0) {
             *ret_lives = false;
             return -1;
         }
@@ -392,125 +400,74 @@ int mask_launch_attend(struct mask_launch *launch, bool wait, bool *ret_lives, s
             wait = false; /* the others, as far as they are there */
             continue;
         }
-        kill_forgotten(launch);
+        kill_forgotten(tracer);
         if (!wait)
             return 0;
-        pause_a_little(i++);
+        mask_tracer_pause(i++);
     }
 }
 
-/* ---- the start */
+/* ---- births of tracers and trees */
 
-/* The child: waits until it is traced, and becomes the program. Tells errno if it cannot. */
-static _Noreturn void become(const struct mask_launch_options *options, int go, int result)
+struct mask_tracer *mask_tracer_new(const struct mask_tracer_options *options)
 {
-    char byte;
-    if (read(go, &byte, 1) == 1 && mask_filter_install() == 0 &&
-        (!options->prepare || options->prepare(options->ctx) == 0))
-        execvpe(options->argv[0], options->argv, options->env);
-    int failure = errno;
-    if (write(result, &failure, sizeof(failure)) < 0)
-        _exit(126);
-    _exit(127);
+    struct mask_tracer *tracer = xcalloc(1, sizeof(*tracer));
+    tracer->mask = options->mask;
+    tracer->name = xstrdup(options->name);
+    tracer->options = OPTIONS | (options->kill_at_end ? PTRACE_O_EXITKILL : 0);
+    return tracer;
 }
 
-static int start_error(const struct mask_launch *launch, int result, struct error *err)
+int mask_tracer_seize(struct mask_tracer *tracer, pid_t pid, struct error *err)
 {
-    int failure = 0;
-    if (read(result, &failure, sizeof(failure)) != sizeof(failure))
-        return error_set(err, ERROR_FAILED, "'%s' ended before it was started", launch->name);
-    errno = failure;
-    return error_errno(err, failure == ENOENT ? ERROR_NOT_FOUND : ERROR_FAILED, "cannot start '%s'",
-                       launch->name);
-}
-
-static int wait_for_program(struct mask_launch *launch, int result, struct error *err)
-{
-    int64_t until_ms = process_now_ms() + START_TIMEOUT_MS;
-    bool lives = true;
-    for (unsigned i = 0; !launch->is_masked; i++) {
-        if (mask_launch_attend(launch, false, &lives, err) < 0)
-            return -1;
-        if (launch->is_masked)
-            return 0;
-        if (launch->has_ended)
-            return start_error(launch, result, err);
-        if (process_now_ms() > until_ms)
-            return error_set(err, ERROR_TIMEOUT, "'%s' was not started within %d s", launch->name,
-                             START_TIMEOUT_MS / 1000);
-        pause_a_little(i);
-    }
+    if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)tracer->options) < 0)
+        return error_errno(err, ERROR_FAILED, "cannot trace '%s'", tracer->name);
+    tracer->root = pid;
+    mask_tasks_need(&tracer->tasks, pid)->is_known = true;
     return 0;
 }
 
-/* Makes the child, which waits for a byte that tells it to go. */
-static int make_child(struct mask_launch *launch, const struct mask_launch_options *options,
-                      int go_read, int go_write, int result, struct error *err)
+void mask_tracer_free(struct mask_tracer *tracer)
 {
-    launch->pid = fork();
-    if (launch->pid < 0)
-        return error_errno(err, ERROR_FAILED, "cannot start '%s'", launch->name);
-    if (launch->pid == 0) {
-        close(go_write); /* else it would wait for itself when the parent is gone */
-        become(options, go_read, result);
-    }
-    mask_tasks_need(&launch->tasks, launch->pid)->is_known = true;
-    if (ptrace(PTRACE_SEIZE, launch->pid, NULL, (void *)OPTIONS) < 0)
-        return error_errno(err, ERROR_FAILED, "cannot trace '%s'", launch->name);
-    if (write(go_write, "", 1) != 1)
-        return error_errno(err, ERROR_FAILED, "cannot start '%s'", launch->name);
-    return 0;
+    if (!tracer)
+        return;
+    if (tracer->tasks.count)
+        kill_all(tracer);
+    mask_tasks_done(&tracer->tasks);
+    free(tracer->name);
+    free(tracer);
 }
 
-int mask_launch_start(const struct mask_launch_options *options, struct mask_launch **ret,
-                      struct error *err)
+/* ---- telling */
+
+pid_t mask_tracer_root(const struct mask_tracer *tracer)
 {
-    int go[2], result[2];
-    if (pipe2(go, O_CLOEXEC) < 0)
-        return error_errno(err, ERROR_FAILED, "cannot make a pipe");
-    autoclose int go_read = go[0], go_write = go[1];
-    if (pipe2(result, O_CLOEXEC) < 0)
-        return error_errno(err, ERROR_FAILED, "cannot make a pipe");
-    autoclose int result_read = result[0];
-    autoclose int result_write = result[1];
-    AUTO(mask_launch) launch = xcalloc(1, sizeof(*launch));
-    launch->mask = options->mask;
-    launch->name = xstrdup(options->argv[0]);
-    if (make_child(launch, options, go_read, go_write, result_write, err) < 0)
-        return -1;
-    close(steal_fd(&result_write)); /* so that reading it ends with the child */
-    if (wait_for_program(launch, result_read, err) < 0)
-        return -1;
-    *ret = steal_ptr(&launch);
-    return 0;
+    return tracer->root;
 }
 
-/* ---- telling, and the end */
-
-pid_t mask_launch_pid(const struct mask_launch *launch)
+bool mask_tracer_is_masked(const struct mask_tracer *tracer)
 {
-    return launch->pid;
+    return tracer->is_masked;
 }
 
-bool mask_launch_ended(const struct mask_launch *launch, int *ret_status)
+bool mask_tracer_ended(const struct mask_tracer *tracer, int *ret_status)
 {
-    *ret_status = launch->status;
-    return launch->has_ended;
+    *ret_status = tracer->status;
+    return tracer->has_ended;
 }
 
-const struct mask_process *mask_launch_process(const struct mask_launch *launch)
+const struct mask_process *mask_tracer_process(const struct mask_tracer *tracer)
 {
-    const struct mask_task *task = mask_tasks_find(&launch->tasks, launch->pid);
+    const struct mask_task *task = mask_tasks_find(&tracer->tasks, tracer->root);
     return task ? task->process : NULL;
 }
 
-void mask_launch_free(struct mask_launch *launch)
+struct mask_coverage mask_tracer_coverage(const struct mask_tracer *tracer)
 {
-    if (!launch)
-        return;
-    if (launch->tasks.count)
-        kill_all(launch);
-    mask_tasks_done(&launch->tasks);
-    free(launch->name);
-    free(launch);
+    return tracer->most;
+}
+
+size_t mask_tracer_threads(const struct mask_tracer *tracer)
+{
+    return tracer->tasks.count;
 }
