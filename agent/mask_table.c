@@ -153,6 +153,11 @@ static void mask_xsave(const struct cpu_profile *mask, uint64_t enabled_here,
         int word = cpu_word_find(e->leaf, 1, CPU_EAX);
         if (word >= 0)
             mask_word(mask, word, e, MASK_EAX);
+        if (mask->plain_xsave)
+            e->and_mask[MASK_EAX] &= ~(UINT32_C(1) << cpu_features[CPU_FEATURE_XSAVEC].bit);
+        /* No compacted area is larger than the largest that is not. */
+        if (node->ebx)
+            set_bits(e, MASK_EBX, UINT32_MAX, at_least(node->ebx, mask->area_bytes));
     } else if (subleaf < 63 && !((mask->enabled | enabled_here) >> subleaf & 1) &&
                !(node->ecx & 1)) {
         /* a user component that nobody has; those of the kernel (ECX bit 0) are its own */

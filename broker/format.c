@@ -128,6 +128,11 @@ uint32_t format_area_bytes(const struct cpu_profile *mask)
     return mask->area_bytes;
 }
 
+bool format_hides_xsavec(const struct cpu_profile *mask)
+{
+    return mask->plain_xsave;
+}
+
 bool format_has_leaf(const struct cpu_profile *mask, uint32_t leaf, uint32_t subleaf)
 {
     if (leaf >= 0xc0000000)

@@ -92,6 +92,8 @@ static void add_xsave(struct lines *lines, const struct cpu_profile *mask)
     line->values[CPU_EBX] = line->values[CPU_ECX] = format_area_bytes(mask);
     line->values[CPU_EDX] = (uint32_t)(xcr0 >> 32);
     line = add_line(lines, mask, 0xd, 1, false);
+    if (format_hides_xsavec(mask))
+        line->values[CPU_EAX] &= ~(UINT32_C(1) << cpu_features[CPU_FEATURE_XSAVEC].bit);
     if (line->values[CPU_EAX])
         line->values[CPU_EBX] = COMPACT_AREA_BYTES;
 }

@@ -36,5 +36,7 @@ uint32_t format_word(const struct cpu_profile *mask, uint32_t leaf, uint32_t sub
 uint32_t format_field(const struct cpu_profile *mask, enum cpu_field_id field);
 /* What leaf 0xD.0 EBX may say to a program on any member: the largest of theirs. 0: unknown. */
 uint32_t format_area_bytes(const struct cpu_profile *mask);
+/* Whether a process must not be told of XSAVEC; a guest, whose XCR0 is its own, may be. */
+bool format_hides_xsavec(const struct cpu_profile *mask);
 /* Whether every member answers this leaf and subleaf at all. */
 bool format_has_leaf(const struct cpu_profile *mask, uint32_t leaf, uint32_t subleaf);

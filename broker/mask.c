@@ -32,6 +32,8 @@ struct mask {
     uint32_t members;
     uint32_t bits[CPU_WORD_COUNT][32];
     struct layouts layouts[CPU_COMPONENT_MAX];
+    uint32_t enabled[CPU_COMPONENT_MAX]; /* with or without a layout */
+    uint32_t plain_xsave;
     struct tally fields[CPU_FIELD_COUNT];
     uint32_t field_conflicts[CPU_FIELD_COUNT];
     struct tally areas;       /* area_bytes; 0 is unknown */
@@ -108,6 +110,7 @@ static void count_member(struct mask *mask, const struct cpu_profile *member, in
     for (uint64_t rest = member->enabled; rest; rest &= rest - 1) {
         unsigned id = (unsigned)__builtin_ctzll(rest);
         const struct cpu_component *c = cpu_profile_slot(member, id);
+        mask->enabled[id] += (uint32_t)step;
         if (c->layout_known && !c->conflict)
             count_layout(&mask->layouts[id], c, step);
     }
@@ -118,6 +121,8 @@ static void count_member(struct mask *mask, const struct cpu_profile *member, in
         if (member->field_conflicts >> i & 1)
             mask->field_conflicts[i] += (uint32_t)step;
     }
+    if (member->plain_xsave)
+        mask->plain_xsave += (uint32_t)step;
     tally_count(&mask->areas, member->area_bytes, step);
     if (member->minsigstksz_known)
         tally_count(&mask->minsigstksz, member->minsigstksz, step);
@@ -197,6 +202,15 @@ static uint32_t largest_area(const struct mask *mask, const struct cpu_profile *
     return all_save && tally_holds(&mask->areas, 0) ? 0 : tally_most(&mask->areas);
 }
 
+/* Whether any member's loader saves what the mask does not have. */
+static bool saves_more(const struct mask *mask, const struct cpu_profile *p)
+{
+    for (uint64_t rest = CPU_XCR0_LOADER & ~p->enabled; rest; rest &= rest - 1)
+        if (mask->enabled[__builtin_ctzll(rest)] > 0)
+            return true;
+    return false;
+}
+
 struct cpu_profile *mask_profile(const struct mask *mask)
 {
     if (mask->members == 0)
@@ -213,7 +227,8 @@ struct cpu_profile *mask_profile(const struct mask *mask)
     p->xcr0_known = true; /* by decree: a mask says what may be used */
     if (!cpu_profile_has_bit(p, &cpu_features[CPU_FEATURE_XSAVE]))
         p->area_bytes = 0; /* nobody saves */
-    cpu_profile_set_plain_xsave(p);
+    p->plain_xsave = cpu_profile_has_bit(p, &cpu_features[CPU_FEATURE_XSAVE]) &&
+                     (mask->plain_xsave > 0 || saves_more(mask, p));
     p->minsigstksz_known = tally_total(&mask->minsigstksz) == mask->members;
     p->minsigstksz = p->minsigstksz_known ? tally_most(&mask->minsigstksz) : 0;
     if (mask->vendor_count == 1)

@@ -21,7 +21,9 @@ void mask_remove(struct mask *mask, struct cpu_profile *member);
 size_t mask_member_count(const struct mask *mask);
 
 /* The intersection as a profile of its own (NULL for an empty pool): features closed over
- * dependencies, conflicting components dropped, sizes recomputed. The caller owns a reference. */
+ * dependencies, conflicting components dropped, sizes recomputed. Where a member's loader saves a
+ * component that the mask lacks, processes are not to be told of XSAVEC (`plain_xsave`). The
+ * caller owns a reference. */
 struct cpu_profile *mask_profile(const struct mask *mask);
 /* {"registers":[…],"features":[…],"xsave":{…},"level":…} of a profile; the caller owns it. */
 json_object *mask_profile_to_json(const struct cpu_profile *profile);

@@ -56,6 +56,7 @@ static json_object *xsave_to_json(const struct cpu_profile *profile)
     json_put_hex64(o, "xcr0", profile->enabled);
     json_put_int(o, "size", cpu_profile_xsave_size(profile));
     json_put_int(o, "area_bytes", profile->area_bytes);
+    json_put_bool(o, "plain_xsave", profile->plain_xsave);
     json_object *components = json_object_new_array();
     for (uint64_t rest = profile->enabled; rest; rest &= rest - 1) {
         unsigned id = (unsigned)__builtin_ctzll(rest);

@@ -12,11 +12,6 @@
 #include "cpu_profile_data.h"
 #include "verdict_reason.h"
 
-/* What glibc's lazy binding saves before it resolves a symbol (STATE_SAVE_MASK in its
- * sysdeps/x86_64/dl-trampoline.h): AVX, MPX, AVX-512 and APX. With plain XSAVE it writes all of
- * these that are enabled into a buffer that was sized when the process was born. */
-#define GLIBC_SAVE_MASK UINT64_C(0x800ee)
-
 struct judgement {
     const struct cpu_profile *need, *target;
     const char *from, *to;
@@ -309,14 +304,42 @@ static uint64_t overflowing(const struct judgement *j, uint64_t extra)
     return over;
 }
 
+/* How much further XSAVEC reaches there into the loader's buffers, which have room for what is
+ * enabled here. It writes nothing of what is not in use, and yet may touch it (SDM volume 1,
+ * 13.13). */
+static uint32_t reach_of(const struct judgement *j)
+{
+    uint32_t here = cpu_profile_compact_area(j->need, CPU_XCR0_LOADER);
+    uint32_t there = cpu_profile_compact_area(j->target, CPU_XCR0_LOADER);
+    return here && there > here ? there - here : 0;
+}
+
+static char *harmless_extra(const struct judgement *j, const char *names, uint32_t reach)
+{
+    if (!reach)
+        return xasprintf("%s also saves %s: its xsave area is %" PRIu32 " bytes, on %s %" PRIu32
+                         "; matters only to code that saves all components into a buffer sized on "
+                         "%s",
+                         j->to, names, j->target->area_bytes, j->from, j->need->area_bytes,
+                         j->from);
+    return xasprintf("%s also saves %s; the dynamic loader's XSAVEC writes nothing of what is not "
+                     "in use, but reaches %" PRIu32 " bytes further there, and the process dies of "
+                     "SIGSEGV where its stack ends before that",
+                     j->to, names, reach);
+}
+
 /* More components on the target than the process can have known. Fatal where the process saves
  * with plain XSAVE; a warning where it has XSAVEC, which writes only what is in use. */
 static void judge_extra(const struct judgement *j)
 {
     if (!cpu_profile_has_bit(j->need, &cpu_features[CPU_FEATURE_XSAVE]))
         return; /* nobody saves anything */
-    uint64_t over = overflowing(j, j->target->enabled & ~j->need->enabled);
-    uint64_t fatal = j->need->plain_xsave ? over & GLIBC_SAVE_MASK : 0;
+    uint64_t extra = j->target->enabled & ~j->need->enabled;
+    uint64_t over = overflowing(j, extra);
+    uint64_t fatal = j->need->plain_xsave ? over & CPU_XCR0_LOADER : 0;
+    uint32_t reach = j->need->plain_xsave ? 0 : reach_of(j);
+    if (reach)
+        over |= extra & CPU_XCR0_LOADER;
     if (!over)
         return;
     char names[256];
@@ -327,10 +350,7 @@ static void judge_extra(const struct judgement *j)
     reason->target = j->target->area_bytes;
     reason->effect = CPU_EFFECT_CORRUPTION;
     if (!fatal) {
-        reason->message =
-            xasprintf("%s also saves %s: its xsave area is %" PRIu32 " bytes, on %s %" PRIu32
-                      "; matters only to code that saves all components into a buffer sized on %s",
-                      j->to, names, j->target->area_bytes, j->from, j->need->area_bytes, j->from);
+        reason->message = harmless_extra(j, names, reach);
         return;
     }
     reason->message = xasprintf(

@@ -63,6 +63,18 @@ uint32_t cpu_profile_computed_area(const struct cpu_profile *profile)
     return most;
 }
 
+uint32_t cpu_profile_compact_area(const struct cpu_profile *profile, uint64_t components)
+{
+    uint32_t end = 576; /* the legacy region and the header */
+    for (uint64_t rest = profile->enabled & components & ~UINT64_C(3); rest; rest &= rest - 1) {
+        const struct cpu_component *c = cpu_profile_slot(profile, (unsigned)__builtin_ctzll(rest));
+        if (!c->layout_known)
+            return 0;
+        end = (c->aligned ? (end + 63) / 64 * 64 : end) + c->size_bytes;
+    }
+    return end;
+}
+
 void cpu_profile_set_plain_xsave(struct cpu_profile *profile)
 {
     profile->plain_xsave = cpu_profile_has_bit(profile, &cpu_features[CPU_FEATURE_XSAVE]) &&

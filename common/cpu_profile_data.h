@@ -13,6 +13,11 @@
 #define CPU_XCR0_X87     UINT64_C(1)
 #define CPU_XCR0_SSE     UINT64_C(2)
 
+/* What the dynamic loader saves before it resolves a symbol (STATE_SAVE_MASK in glibc's
+ * sysdeps/x86/sysdep.h): SSE, AVX, MPX, AVX-512 and APX, as far as they are enabled. With plain
+ * XSAVE it writes all of these into a buffer that was sized when the process was born. */
+#define CPU_XCR0_LOADER UINT64_C(0x800ee)
+
 /* Bits that are set in a register and that the registry does not know. */
 struct cpu_unknown {
     uint32_t leaf, subleaf;
@@ -35,7 +40,9 @@ struct cpu_profile {
      * the largest of the members', for the processor saves what it saves. 0: unknown. */
     uint32_t area_bytes;
     /* Whoever was born here may save with plain XSAVE, which writes every enabled component:
-     * XSAVE is there and XSAVEC is not. */
+     * XSAVE is there, and XSAVEC is not, or is hidden. A mask hides it where the loader's would
+     * save other components on one member than on another: what XSAVEC has saved where more are
+     * enabled, XRSTOR refuses where fewer are, and the process dies. */
     bool plain_xsave;
 
     bool minsigstksz_known;
@@ -73,6 +80,9 @@ struct cpu_profile *cpu_profile_new(void);
 void cpu_profile_set_enabled(struct cpu_profile *profile, uint64_t enabled);
 /* The area that the enabled components need, or 0 where a layout is unknown. */
 uint32_t cpu_profile_computed_area(const struct cpu_profile *profile);
+/* What XSAVEC lays out for those of `components` that are enabled (SDM volume 1, 13.4.3): bytes, or
+ * 0 where a size is unknown. */
+uint32_t cpu_profile_compact_area(const struct cpu_profile *profile, uint64_t components);
 /* Drops every feature that needs what is not there, and every component that no surviving
  * feature uses: what a pool's intersection needs. */
 void cpu_profile_close(struct cpu_profile *profile);

@@ -190,6 +190,39 @@ static void a_mask_without_xsavec_knows_its_danger(void **state)
     verdict_done(&v);
 }
 
+/* What XSAVEC has saved on a member that enables more, XRSTOR refuses on one that enables less. */
+static void xsavec_is_for_members_that_save_alike(void **state)
+{
+    (void)state;
+    struct cpu_report *more = sample_report("haswell"), *less = sample_report("haswell");
+    struct cpu_report *keys = sample_report("haswell");
+    sample_set(more, "xsavec", true);
+    sample_set(less, "xsavec", true);
+    sample_set(keys, "xsavec", true);
+    sample_set_component(more, 5, 64, 1088);
+    sample_set_component(keys, 9, 8, 2688); /* PKRU is nothing that the loader saves */
+    AUTO(cpu_profile) a = profile_of(more);
+    AUTO(cpu_profile) b = profile_of(less);
+    AUTO(cpu_profile) c = profile_of(keys);
+    AUTO(cpu_profile) alike = mask_of((struct cpu_profile *const[]){b, c}, 2);
+    AUTO(cpu_profile) unlike = mask_of((struct cpu_profile *const[]){a, b}, 2);
+    assert_false(alike->plain_xsave);
+    assert_true(unlike->plain_xsave);
+    assert_true(cpu_profile_has(unlike, CPU_FEATURE_XSAVEC)); /* for virtual machines */
+    char hex[2][65];
+    AUTO(cpu_profile) lesser = mask_of((struct cpu_profile *const[]){b, b}, 2);
+    mask_profile_digest(unlike, hex[0]);
+    mask_profile_digest(lesser, hex[1]);
+    assert_string_not_equal(hex[0], hex[1]); /* it takes a new epoch */
+
+    AUTO(mask) pool = mask_new();
+    mask_add(pool, a);
+    mask_add(pool, b);
+    mask_remove(pool, a);
+    AUTO(cpu_profile) rest = mask_profile(pool);
+    assert_false(rest->plain_xsave);
+}
+
 static void unlike_cpus_of_one_node_drop_the_feature(void **state)
 {
     (void)state;
@@ -293,6 +326,7 @@ int main(void)
         cmocka_unit_test(equal_values_that_differ_drop_the_feature),
         cmocka_unit_test(an_unknown_area_takes_xsave_along),
         cmocka_unit_test(a_mask_without_xsavec_knows_its_danger),
+        cmocka_unit_test(xsavec_is_for_members_that_save_alike),
         cmocka_unit_test(unlike_cpus_of_one_node_drop_the_feature),
         cmocka_unit_test(registers_hold_what_every_member_has),
         cmocka_unit_test(tallies_keep_the_extremes),
