@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* elf_functions.h - from where to where the functions of an ELF file reach: by the call frame
- * information that unwinding uses (.eh_frame, kept even in stripped files), and by symbols. */
+ * information that unwinding uses (.eh_frame, kept even in stripped files), by the table that Go's
+ * runtime unwinds with (.gopclntab, likewise), and by symbols. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,6 +28,20 @@ void elf_frames_open(const struct elf_image *image, struct elf_frames *ret);
 void elf_frames_done(struct elf_frames *frames);
 /* The range of the entry that covers the address; false when none does. */
 bool elf_frames_find(const struct elf_frames *frames, uint64_t address, struct elf_range *ret);
+
+/* Go's table of functions, of Go 1.16 and later: sorted, without gaps, so a range may end with
+ * padding. It is searched where it is. */
+struct elf_go_functions {
+    const struct elf_image *image; /* borrowed */
+    uint64_t at;                   /* where the entries lie; each leads to a record of its own */
+    uint64_t count;                /* 0: there is no table that holds together */
+    uint64_t text;                 /* what starts count from */
+    unsigned number_bytes;         /* of a start, and of where the record lies */
+};
+
+void elf_go_open(const struct elf_image *image, struct elf_go_functions *ret);
+/* The function that covers the address; false when none does, or its record speaks of another. */
+bool elf_go_find(const struct elf_go_functions *functions, uint64_t address, struct elf_range *ret);
 
 /* What symbols tell of one address. */
 struct elf_around {

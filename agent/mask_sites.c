@@ -168,6 +168,13 @@ static void by_frame(struct finder *f, const struct elf_frames *frames, struct c
         judge(f, c, range, range.start, true, MASK_PROOF_FDE);
 }
 
+static void by_go(struct finder *f, const struct elf_go_functions *functions, struct candidate *c)
+{
+    struct elf_range range;
+    if (elf_go_find(functions, c->address, &range))
+        judge(f, c, range, range.start, true, MASK_PROOF_GO);
+}
+
 static bool holds(struct elf_range range, uint64_t address)
 {
     return address >= range.start && address < range.end;
@@ -314,12 +321,29 @@ static bool is_decided(const struct candidate *c)
     return c->state == SITE || c->state == REST;
 }
 
-/* Symbol tables are read once, for all that frames did not decide. */
-static void ask_symbols(struct finder *f)
+static size_t count_undecided(const struct finder *f)
 {
     size_t count = 0;
     for (size_t i = 0; i < f->count; i++)
         count += !is_decided(&f->candidates[i]);
+    return count;
+}
+
+static void ask_go(struct finder *f)
+{
+    struct elf_go_functions functions;
+    if (!count_undecided(f))
+        return;
+    elf_go_open(f->image, &functions);
+    for (size_t i = 0; functions.count && i < f->count; i++)
+        if (!is_decided(&f->candidates[i]))
+            by_go(f, &functions, &f->candidates[i]);
+}
+
+/* Symbol tables are read once, for all that frames did not decide. */
+static void ask_symbols(struct finder *f)
+{
+    size_t count = count_undecided(f);
     if (!count)
         return;
     autofree struct elf_around *around = xcalloc(count, sizeof(*around));
@@ -341,6 +365,7 @@ static void prove(struct finder *f)
     for (size_t i = 0; i < f->count; i++)
         by_frame(f, &frames, &f->candidates[i]);
     elf_frames_done(&frames);
+    ask_go(f);
     ask_symbols(f);
     for (size_t i = 0; i < f->count; i++)
         if (f->candidates[i].state == OPEN)

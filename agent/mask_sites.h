@@ -21,7 +21,7 @@
 #include "json.h"
 
 /* The rules by which sites are found; the number changes whenever their result may. */
-#define MASK_SITES_RULES 1
+#define MASK_SITES_RULES 2
 
 #define MASK_CANDIDATES_MAX 65536 /* of one image */
 
@@ -34,6 +34,7 @@
 /* clang-format off */
 #define MASK_PROOFS(X)                                                                             \
     X(FDE,           "fde",           "read from the start that its unwind information gives")     \
+    X(GO,            "go",            "read from the start that Go's table of functions gives")      \
     X(SYMBOL,        "symbol",        "read from the start that its function's symbol gives")      \
     X(ENTRY,         "entry",         "branches lead there from where execution was seen")         \
     X(NEIGHBOURHOOD, "neighbourhood", "everything around it reads as code that uses CPUID")

@@ -106,6 +106,46 @@ sees bash -c "true; (exec $SUBJECT ask) | cat | cat"
 sees setsid -w env -i "$SUBJECT" ask
 sees python3 -c "import subprocess; subprocess.run(['$SUBJECT', 'ask'])"
 
+step "a stripped Go program, by the table of functions that its runtime has"
+if command -v go >/dev/null; then
+    mkdir "$TEST_DIR/go-asks"
+    cat >"$TEST_DIR/go-asks/asks.go" <<'GO'
+package main
+
+import "fmt"
+
+func cpuid(leaf, subleaf uint32) (eax, ebx, ecx, edx uint32)
+
+func main() {
+	_, ebx, _, _ := cpuid(7, 0)
+	fmt.Printf("leaf7 %08x\n", ebx)
+}
+GO
+    cat >"$TEST_DIR/go-asks/asks_amd64.s" <<'GO'
+TEXT ·cpuid(SB), 4, $0-24
+	MOVL leaf+0(FP), AX
+	MOVL subleaf+4(FP), CX
+	CPUID
+	MOVL AX, eax+8(FP)
+	MOVL BX, ebx+12(FP)
+	MOVL CX, ecx+16(FP)
+	MOVL DX, edx+20(FP)
+	RET
+GO
+    (cd "$TEST_DIR/go-asks" && GOCACHE=$TEST_DIR/go-cache GOPATH=$TEST_DIR/go GO111MODULE=off GOTOOLCHAIN=local \
+        HOME=$TEST_DIR go build -ldflags='-s -w' -o asks .)
+    same "leaf 7 without the mask" "$here" "$("$TEST_DIR/go-asks/asks" | ebx)"
+    sees "$TEST_DIR/go-asks/asks"
+    # and a large one, of many threads and children, goes on as ever
+    (cd "$TEST_DIR/go-asks" && GOCACHE=$TEST_DIR/go-cache GOPATH=$TEST_DIR/go GO111MODULE=off GOTOOLCHAIN=local \
+        HOME=$TEST_DIR masked go build -o again .)
+    same "leaf 7 in what a masked compiler made" "$here" "$("$TEST_DIR/go-asks/again" | ebx)"
+else
+    # the rest is not skipped for it
+    echo "SKIPPED in part: no Go here to build with"
+    [ -z "${CPUBROKER_SKIP_LOG:-}" ] || echo "$TEST_NAME: Go programs: needs the program go" >>"$CPUBROKER_SKIP_LOG"
+fi
+
 step "libraries that are loaded later, while other threads fork too"
 sees "$SUBJECT" load "$LIBRARY"
 crypto=$(PATH=$PATH:/usr/sbin:/sbin ldconfig -p | sed -n 's/.*libcrypto.so.3 .*=> //p' | head -n 1)

@@ -51,7 +51,7 @@ objcopy --rename-section .eh_frame=.not_frame --remove-section .eh_frame_hdr sta
 same "sites by unwind information without it" 0 "$(by no-frames fde)"
 same "sites by symbols" "$(addresses static | wc -l)" "$(by no-frames symbol)"
 
-step "Go, which has no unwind information, stripped as well"
+step "Go, which has a table of its own in place of unwind information, stripped as well"
 if command -v go >/dev/null; then
     cat >hello.go <<'GO'
 package main
@@ -64,10 +64,13 @@ GO
     go build -o go-program hello.go
     go build -ldflags='-s -w' -o go-stripped hello.go
     go build -buildmode=pie -ldflags=-s -o go-pie hello.go
-    for program in go-program go-stripped go-pie; do
+    go build -ldflags='-s -linkmode=external' -o go-external hello.go
+    go build -buildmode=c-shared -o go-shared.so hello.go # the table is merged into another section
+    for program in go-program go-stripped go-pie go-external go-shared.so; do
         expected=$(objdump -d --no-show-raw-insn $program | grep -c '	cpuid')
         [ "$expected" -ge 2 ] || fail "objdump shows $expected in $program"
         same "sites of $program" "$expected" "$(addresses $program | wc -l)"
+        same "sites of $program by Go's table" "$expected" "$(by $program go)"
     done
     same "doubts in the program with symbols" 0 "$(sites go-program | jq .doubtful)"
 else

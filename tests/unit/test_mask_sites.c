@@ -568,14 +568,110 @@ static void truncated_files_are_refused(void **state)
     free(elf.bytes);
 }
 
-/* Whatever one byte of headers, unwind information or symbols becomes, there is an answer; and no
- * answer makes a site of what is none. */
-static void damaged_tables_make_no_false_site(void **state)
+/* Nothing around it, so it is for the table alone to prove it. */
+static struct built_elf of_go(void)
+{
+    return (struct built_elf){
+        .go_count = 1, .go_numbers = {0, (uint32_t)ASSEMBLED_BYTES(plain)}
+    };
+}
+
+static struct mask_sites *find_in_go(struct built_elf elf, unsigned at, uint64_t value,
+                                     unsigned bytes)
+{
+    built_finish(&elf, plain, ASSEMBLED_BYTES(plain));
+    memcpy(elf.bytes + at, &value, bytes);
+    struct mask_sites *sites = find_in(&elf);
+    free(elf.bytes);
+    return sites;
+}
+
+static void go_tells_functions(void **state)
 {
     (void)state;
-    struct built_elf elf = {0};
-    built_add_fde(&elf, 0, (uint32_t)ASSEMBLED_BYTES(out_of_step));
-    built_add_symbol(&elf, STT_FUNC, 0, (uint32_t)ASSEMBLED_BYTES(out_of_step));
+    static const uint32_t magics[] = {0xfffffff1U, 0xfffffff0U, 0xfffffffaU};
+    for (size_t i = 0; i < 2 * ARRAY_LEN(magics) + 1; i++) {
+        struct built_elf elf = of_go();
+        elf.go_module = i == 2 * ARRAY_LEN(magics);
+        elf.go_magic = elf.go_module ? 0 : magics[i / 2];
+        elf.no_sections = i % 2; /* then it is looked for */
+        AUTO(mask_sites) sites = find_in_go(elf, 0, 0, 0);
+        assert_one_site(sites, 8, MASK_PROOF_GO);
+        assert_int_equal(sites->sites[0].function_start, BUILT_CODE_AT);
+        assert_int_equal(sites->sites[0].function_end, BUILT_CODE_AT + ASSEMBLED_BYTES(plain));
+        assert_false(sites->sites[0].unknown_targets);
+    }
+}
+
+/* A table that does not hold together proves nothing. */
+static void a_table_of_go_must_hold_together(void **state)
+{
+    (void)state;
+    enum { TABLE = BUILT_GO, MODULE = BUILT_MODULE };
+    static const struct {
+        unsigned at, bytes;
+        uint64_t value;
+        const char *what;
+    } damages[] = {
+        {TABLE + 0,        4, 0xfffffff2U,    "another magic number"      },
+        {TABLE + 4,        1, 1,              "no zero"                   },
+        {TABLE + 6,        1, 4,              "another processor"         },
+        {TABLE + 7,        1, 4,              "32-bit pointers"           },
+        {TABLE + 8,        8, 0,              "no functions"              },
+        {TABLE + 8,        8, 2,              "more functions than sorted"},
+        {TABLE + 8,        8, UINT64_MAX,     "more than fit"             },
+        {TABLE + 24,       8, 0,              "text nowhere"              },
+        {TABLE + 24,       8, BUILT_BASE,     "text that is no code"      },
+        {TABLE + 24,       8, UINT64_MAX - 4, "text beyond memory"        },
+        {TABLE + 64,       8, 8,              "entries in the header"     },
+        {TABLE + 64,       8, UINT64_MAX,     "entries beyond memory"     },
+        {TABLE + 72,       4, 1,              "not as the record has it"  },
+        {TABLE + 76,       4, UINT32_MAX,     "a record beyond the table" },
+        {TABLE + 80,       4, 0,              "no rising order"           },
+        {TABLE + 80,       4, BUILT_CODE,     "an end beyond the code"    },
+        {TABLE + 72 + 256, 4, 1,              "a record of another one"   },
+        {MODULE + 0,       8, BUILT_BASE,     "the record of another"     },
+        {MODULE + 16 * 8,  8, BUILT_BASE,     "other entries"             },
+        {MODULE + 17 * 8,  8, 1,              "another number of them"    },
+        {MODULE + 20 * 8,  8, 0,              "another first one"         },
+        {MODULE + 21 * 8,  8, 0,              "another end"               },
+        {MODULE + 22 * 8,  8, BUILT_BASE,     "another text"              },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(damages); i++) {
+        struct built_elf elf = of_go();
+        elf.go_module = damages[i].at >= MODULE;
+        AUTO(mask_sites)
+        sites = find_in_go(elf, damages[i].at, damages[i].value, damages[i].bytes);
+        if (sites->count)
+            fail_msg("believed: %s", damages[i].what);
+    }
+}
+
+/* Of two functions each ends where the next begins, and what lies between them is padding. */
+static void functions_of_go_end_where_the_next_begins(void **state)
+{
+    (void)state;
+    uint8_t code[2 * 64];
+    memset(code, 0xcc, sizeof(code));
+    memcpy(code, plain, ASSEMBLED_BYTES(plain));
+    memcpy(code + 64, plain, ASSEMBLED_BYTES(plain));
+    struct built_elf elf = {
+        .go_count = 2, .go_numbers = {0, 64, 128}
+    };
+    built_finish(&elf, code, sizeof(code));
+    AUTO(mask_sites) sites = find_in(&elf);
+    assert_int_equal(sites->count, 2);
+    assert_int_equal(sites->sites[0].function_end, BUILT_CODE_AT + 64);
+    assert_int_equal(sites->sites[1].function_start, BUILT_CODE_AT + 64);
+    assert_int_equal(sites->sites[1].proof, MASK_PROOF_GO);
+    free(elf.bytes);
+}
+
+/* Whatever one byte of headers, unwind information or symbols becomes, there is an answer; and no
+ * answer makes a site of what is none. */
+static void damage_everything(struct built_elf built)
+{
+    struct built_elf elf = built;
     built_finish(&elf, out_of_step, ASSEMBLED_BYTES(out_of_step));
     struct elf_bytes bytes = {elf.bytes, elf.size, 0};
     const struct elf_memory reader = {elf_read_bytes, &bytes};
@@ -594,6 +690,18 @@ static void damaged_tables_make_no_false_site(void **state)
         elf.bytes[at] = before;
     }
     free(elf.bytes);
+}
+
+static void damaged_tables_make_no_false_site(void **state)
+{
+    (void)state;
+    struct built_elf elf = {0};
+    built_add_fde(&elf, 0, (uint32_t)ASSEMBLED_BYTES(out_of_step));
+    built_add_symbol(&elf, STT_FUNC, 0, (uint32_t)ASSEMBLED_BYTES(out_of_step));
+    damage_everything(elf);
+    damage_everything((struct built_elf){
+        .go_count = 1, .go_numbers = {0, (uint32_t)ASSEMBLED_BYTES(out_of_step)}
+    });
 }
 
 /* ---- JSON */
@@ -676,6 +784,9 @@ int main(void)
         cmocka_unit_test(code_without_a_file_is_followed_from_where_it_runs),
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(truncated_files_are_refused),
+        cmocka_unit_test(go_tells_functions),
+        cmocka_unit_test(a_table_of_go_must_hold_together),
+        cmocka_unit_test(functions_of_go_end_where_the_next_begins),
         cmocka_unit_test(damaged_tables_make_no_false_site),
         cmocka_unit_test(json_goes_round),
         cmocka_unit_test(wrong_json_is_refused),
