@@ -27,8 +27,11 @@ test_packages=(libcmocka-dev binutils clang clang-format clang-tidy cppcheck she
     cpuid openssl default-jre-headless age libopenblas0-pthread qemu-user libvirt0 libvirt-clients
     libxml2-utils)
 bench_packages=(wrk python3)
+lab_packages=(qemu-system-x86 mmdebstrap debian-archive-keyring e2fsprogs openssh-client patchelf binutils curl jq
+    iproute2 util-linux procps)
+lab_full_packages=(golang-go default-jdk-headless)
 
-usage() { sed -n '3,14s/^# \{0,1\}//p' "$0"; }
+usage() { sed -n '3,16s/^# \{0,1\}//p' "$0"; }
 fail() { echo "dependencies.sh: $*" >&2; exit 1; }
 
 list_only=false
@@ -43,11 +46,13 @@ for argument in "$@"; do
     demo) wanted+=("${demo_packages[@]}") ;;
     test) wanted+=("${test_packages[@]}") ;;
     bench) wanted+=("${bench_packages[@]}") ;;
+    lab) wanted+=("${lab_packages[@]}") ;;
+    lab-full) wanted+=("${lab_full_packages[@]}") ;;
     all)
         wanted+=("${run_packages[@]}" "${build_packages[@]}" "${demo_packages[@]}"
-            "${test_packages[@]}" "${bench_packages[@]}")
+            "${test_packages[@]}" "${bench_packages[@]}" "${lab_packages[@]}" "${lab_full_packages[@]}")
         ;;
-    *) echo "dependencies.sh: unknown set '$argument' (expected run, build, demo, test, bench or all)" >&2
+    *) echo "dependencies.sh: unknown set '$argument' (expected run, build, demo, test, bench, lab, lab-full or all)" >&2
        exit 2 ;;
     esac
 done

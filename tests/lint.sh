@@ -41,7 +41,7 @@ lint_tidy() {
     [ "$version" = 14 ] || skip "clang-tidy 14 decides, this is $version"
     [ -e "$CPUBROKER_BUILD_DIR/compile_commands.json" ] ||
         { echo "no compile_commands.json in $CPUBROKER_BUILD_DIR"; return 1; }
-    files 'agent/*.c' 'broker/*.c' 'common/*.c' 'schema/*.c' 'deploy/*.c' 'tests/lib/*.c' 'tests/bench/*.c' |
+    files 'agent/*.c' 'broker/*.c' 'common/*.c' 'schema/*.c' 'deploy/*.c' 'tests/lib/*.c' 'tests/lab/*.c' 'tests/bench/*.c' |
         xargs -P "$(nproc)" -n 4 clang-tidy --quiet -p "$CPUBROKER_BUILD_DIR" 2>/tmp/cpubroker-tidy.$$ || {
         grep -vE 'warnings? generated' /tmp/cpubroker-tidy.$$
         rm -f /tmp/cpubroker-tidy.$$
@@ -62,7 +62,7 @@ lint_cppcheck() {
     done
     cppcheck --quiet -j "$(nproc)" --std=c11 --enable=warning,portability --inline-suppr \
         "${suppressed[@]}" --error-exitcode=1 -D_GNU_SOURCE -I common -I agent -I broker \
-        agent broker common schema deploy/demo tests/lib
+        agent broker common schema deploy/demo tests/lib tests/lab
 }
 
 lint_shell() {

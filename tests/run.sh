@@ -5,6 +5,8 @@
 #   tests/run.sh            all of it
 #   tests/run.sh --fast     leaves out what is slow: the thread sanitizer, clang-tidy, clang's build, the
 #                           quickstart, and most of the 20 moves
+#   tests/run.sh --lab [core|full]      only the lab: moves between virtual machines with unlike CPUs
+#                           (docs/lab.md); core, the default, takes minutes, full a quarter of an hour
 #   tests/run.sh [--fast] -- ARG...     ARGs go to ctest (for example -R restart)
 #
 # It installs the Debian packages that it needs, and a CRIU that works on this kernel.
@@ -12,13 +14,19 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 fast=false
+lab=''
 ctest_options=()
 while [ $# -gt 0 ]; do
     case $1 in
     --fast) fast=true; shift ;;
-    --help | -h) sed -n '3,10s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    --lab)
+        lab=core
+        shift
+        case ${1:-} in core | full) lab=$1; shift ;; esac
+        ;;
+    --help | -h) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --) shift; ctest_options=("$@"); break ;;
-    *) echo "run.sh: unknown argument '$1' (expected --fast, or -- and ctest's own)" >&2; exit 2 ;;
+    *) echo "run.sh: unknown argument '$1' (expected --fast, --lab, or -- and ctest's own)" >&2; exit 2 ;;
     esac
 done
 
@@ -52,6 +60,12 @@ build() {
         fail "the build failed, see above or $dir/build.log"
     }
 }
+
+if [ -n "$lab" ]; then
+    deploy/dependencies.sh lab
+    build lab -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCPUBROKER_LAB=ON
+    exec ctest --test-dir build/test-lab --verbose --no-tests=error -R "^lab\\.$lab\$" "${ctest_options[@]}"
+fi
 
 tsan_build=''
 if ! $fast; then
