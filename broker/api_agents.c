@@ -4,6 +4,7 @@
 
 #include "api.h"
 #include "heartbeat.h"
+#include "model_mask.h"
 
 #define WAIT_MS          25000
 #define WAIT_MAX_MS      60000
@@ -72,13 +73,28 @@ static int check_command(json_object *command, struct error *err)
     return 0;
 }
 
+static int decode_mask(json_object *json, struct claim *ret, struct error *err)
+{
+    const char *grade = NULL;
+    if (json_opt_str("claim", json, "mask", &grade, err) < 0)
+        return -1;
+    if (grade && mask_grade_from_name(grade, &ret->mask, err) < 0)
+        return error_wrap(err, "claim: mask");
+    if (ret->adopted && ret->mask != MASK_GRADE_OFF)
+        return error_set(err, ERROR_INVALID,
+                         "claim: mask: expected off, not %s: what is adopted was born without one",
+                         grade);
+    return 0;
+}
+
 static int decode_claim(json_object *json, struct claim *ret, struct error *err)
 {
     if (json_get_str("claim", json, "pool", &ret->pool, err) < 0 ||
         json_opt_str("claim", json, "dir", &ret->dir, err) < 0 ||
         json_get_array("claim", json, "command", COMMAND_ARGS_MAX, &ret->command, err) < 0 ||
         json_opt_bool("claim", json, "adopted", &ret->adopted, err) < 0 ||
-        name_check("pool", ret->pool, err) < 0 || check_command(ret->command, err) < 0)
+        decode_mask(json, ret, err) < 0 || name_check("pool", ret->pool, err) < 0 ||
+        check_command(ret->command, err) < 0)
         return -1;
     if (ret->dir && (*ret->dir != '/' || strlen(ret->dir) > DIR_MAX_BYTES))
         return error_set(err, ERROR_INVALID,
@@ -98,16 +114,20 @@ int api_node_claim(struct http_request *req, struct http_reply *reply, struct er
         decode_claim(json, &claim, err) < 0 ||
         model_workload_claim(model, node, name, &claim, err) < 0)
         return -1;
-    json_object *shown = NULL;
+    json_object *shown = NULL, *mask = NULL;
     model_read_lock(model);
+    /* What the claim was written with, whatever the pool's epoch is by now. */
     const struct workload *workload = model_workload(model, name, err);
-    if (workload)
+    if (workload) {
         shown = api_workload_json(model, workload);
+        mask = workload_mask_order(workload, true);
+    }
     model_unlock(model);
     if (!shown)
         return -1;
     json_object *o = json_object_new_object();
     json_put(o, "workload", shown);
+    json_put(o, "mask", mask);
     http_reply_json(reply, 201, o);
     return 0;
 }

@@ -2,6 +2,7 @@
 /* api_workloads.c - who runs where, born under what, exposed to what. */
 #include "api.h"
 #include "model_evidence.h"
+#include "model_mask.h"
 
 static json_object *seen_json(const struct seen *seen, const char *time_name)
 {
@@ -10,6 +11,7 @@ static json_object *seen_json(const struct seen *seen, const char *time_name)
     json_put_str(o, "report_sha256", seen->profile->sha256);
     json_put_int(o, time_name, seen->since_at_ms);
     json_put_str(o, "need_sha256", seen->need->sha256);
+    json_put_bool(o, "masked", seen->masked);
     return o;
 }
 
@@ -18,16 +20,24 @@ static void put_known(json_object *o, const char *name, int64_t value)
     json_put(o, name, value < 0 ? NULL : json_object_new_int64(value));
 }
 
-/* The first whose CPUs have it; NULL where none has (the database was changed, model_load.c). */
+/* The first that it was exposed to whose CPUs have it; NULL where none has (its mask has, or the
+ * database was changed, model_load.c). */
 static const char *who_brought(const struct workload *workload, enum cpu_feature_id feature)
 {
     for (size_t i = 0; i < workload->seen_count; i++)
-        if (cpu_profile_has(workload->seen[i].profile->cpu, feature))
+        if (!workload->seen[i].masked && cpu_profile_has(workload->seen[i].profile->cpu, feature))
             return workload->seen[i].node;
     return NULL;
 }
 
-/* What verdicts about it judge, and which node's CPUs each feature comes from. */
+/* Whether the need is its birth mask's, or has that in it. */
+static bool has_of_mask(const struct workload *workload, enum cpu_feature_id feature)
+{
+    return workload_is_masked(workload) && workload->mask.record &&
+           cpu_profile_has(workload->mask.record->cpu, feature);
+}
+
+/* What verdicts about it judge, and whether each feature comes from its mask or a node's CPUs. */
 static json_object *need_json(const struct workload *workload)
 {
     if (!workload->seen_count)
@@ -41,14 +51,16 @@ static json_object *need_json(const struct workload *workload)
         if (cpu_feature_from_name(name, &id) < 0)
             continue;
         json_object *feature = json_object_new_object();
+        bool of_mask = has_of_mask(workload, id);
         json_put_str(feature, "name", name);
-        json_put_str(feature, "from", who_brought(workload, id));
+        json_put_str(feature, "from", of_mask ? NULL : who_brought(workload, id));
+        json_put_bool(feature, "mask", of_mask);
         json_object_array_add(features, feature);
     }
     json_put_str(o, "sha256", need->sha256);
     json_put_str(o, "level", cpu_profile_level(need->cpu));
-    /* No workload is born under a mask yet, so it may have seen all that its CPUs have. */
-    json_put(o, "mask_epoch", NULL);
+    json_put(o, "mask_epoch",
+             workload_is_held(workload) ? json_object_new_int64(workload->epoch) : NULL);
     json_put(o, "features", features);
     return o;
 }
@@ -72,6 +84,7 @@ json_object *api_workload_json(struct model *model, const struct workload *workl
     json_put(o, "lost_at_ms",
              workload->lost_at_ms ? json_object_new_int64(workload->lost_at_ms) : NULL);
     json_put_int(o, "epoch", workload->epoch);
+    json_put(o, "mask", workload_mask_json(workload));
     json_put(o, "born", workload->seen_count ? seen_json(&workload->seen[0], "at_ms") : NULL);
     json_put(o, "seen", seen);
     json_put_str(o, "migration", move ? move->id : NULL);

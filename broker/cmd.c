@@ -238,6 +238,11 @@ void cmd_print_verdict(json_object *verdict)
     const char *from = json_str(verdict, "from"), *to = json_str(verdict, "to");
     printf("%s: from %s to %s\n", json_str(verdict, "verdict"), *from ? from : "(no node)",
            *to ? to : "(no node)");
+    if (*json_str(verdict, "mask")) {
+        fputs("  ", stdout);
+        cli_print_plain(json_str(verdict, "mask"));
+        putchar('\n');
+    }
     print_reasons(reasons, "reject");
     print_reasons(reasons, "warn");
     cmd_print_look(json_member(verdict, "evidence"));

@@ -16,10 +16,17 @@ static void command_text(json_object *command, char *text, size_t size)
                                  json_item_str(command, i));
 }
 
+/* "detour", "detour, not all": short, for a list. */
+static void mask_text(json_object *mask, char *text, size_t size)
+{
+    bool lacks = mask && json_object_object_length(json_member(mask, "lacks")) > 0;
+    snprintf(text, size, "%s%s", json_str(mask, "grade"), lacks ? ", not all" : "");
+}
+
 int cmd_workloads(const struct cli_args *args, struct error *err)
 {
-    static const char *const titles[] = {"NAME", "POOL",      "NODE",    "STATE", "PID",
-                                         "EXIT", "MIGRATION", "COMMAND", NULL};
+    static const char *const titles[] = {"NAME", "POOL", "NODE",      "STATE",   "PID",
+                                         "EXIT", "MASK", "MIGRATION", "COMMAND", NULL};
     autojson *reply = NULL;
     bool rejected = false, printed = false;
     if (cmd_call(args, "GET", "/v1/workloads", NULL, &reply, &rejected, err) < 0 ||
@@ -29,8 +36,9 @@ int cmd_workloads(const struct cli_args *args, struct error *err)
     AUTO(table) table = table_new(titles);
     for (size_t i = 0; i < json_array_size(workloads); i++) {
         json_object *w = json_array_item(workloads, i);
-        char command[128];
+        char command[128], mask[32];
         command_text(json_member(w, "command"), command, sizeof(command));
+        mask_text(json_member(w, "mask"), mask, sizeof(mask));
         table_cell(table, json_str(w, "name"));
         table_cell(table, json_str(w, "pool"));
         table_cell(table, json_str(w, "node"));
@@ -43,6 +51,7 @@ int cmd_workloads(const struct cli_args *args, struct error *err)
             table_cell_int(table, json_int(w, "exit_status"));
         else
             table_cell(table, NULL);
+        table_cell(table, *mask ? mask : NULL);
         table_cell(table, json_str(w, "migration"));
         table_cell(table, command);
     }
@@ -117,19 +126,21 @@ static void print_evidence(json_object *look)
         printf("  %-14s and more: %" PRId64 " in all\n", "", json_int(look, "unknown_count"));
 }
 
-/* The features of the need that this node was the first to bring. */
-static void print_brought(json_object *need, const char *node)
+/* The features of the need that this node was the first to bring, or, with `mask`, the mask. */
+static void print_brought(json_object *need, const char *node, bool mask)
 {
     json_object *features = json_member(need, "features");
     autojson *names = json_object_new_array();
     for (size_t i = 0; i < json_array_size(features); i++) {
         json_object *feature = json_array_item(features, i);
-        if (strcmp(json_str(feature, "from"), node) == 0)
+        if (json_flag(feature, "mask") == mask && strcmp(json_str(feature, "from"), node) == 0)
             json_object_array_add(names, json_object_new_string(json_str(feature, "name")));
     }
     if (json_array_size(names) == 0)
         return;
-    if (*node)
+    if (mask)
+        fputs("  because of its mask:\n   ", stdout);
+    else if (*node)
         printf("  because of '%s':\n   ", node);
     else
         fputs("  because the database says so, and no node of its ledger:\n   ", stdout);
@@ -152,27 +163,60 @@ static void print_need(json_object *need, json_object *seen)
         return;
     printf("what a target must have: %s, %zu features (record %.12s)\n", json_str(need, "level"),
            json_array_size(json_member(need, "features")), json_str(need, "sha256"));
+    print_brought(need, "", true);
     for (size_t i = 0; i < json_array_size(seen); i++)
         if (!is_told(seen, i))
-            print_brought(need, json_str(json_array_item(seen, i), "node"));
-    print_brought(need, "");
+            print_brought(need, json_str(json_array_item(seen, i), "node"), false);
+    print_brought(need, "", false);
 }
 
-static void print_seen(json_object *seen, bool masked)
+static void print_mask(json_object *mask)
+{
+    if (!mask) {
+        cmd_print_line("mask", "none");
+        return;
+    }
+    printf("  %-14s grade %s, epoch %" PRId64 " (record %.12s), ", "mask", json_str(mask, "grade"),
+           json_int(mask, "epoch"), json_str(mask, "profile_sha256"));
+    puts(json_flag(mask, "holds") ? "and it is judged by that"
+                                  : "but it is judged by the CPUs that it may have seen");
+    json_object *lacks = json_member(mask, "lacks");
+    if (json_member(mask, "sites"))
+        printf("  %-14s %" PRId64 " places\n", "masked", json_int(mask, "sites"));
+    printf("  %-14s", "not masked");
+    if (!lacks) {
+        fputs(" not told yet", stdout);
+    } else if (json_object_object_length(lacks) == 0) {
+        fputs(" nothing that is known of", stdout);
+    } else {
+        json_object_object_foreach(lacks, kind, count)
+        {
+            (void)count;
+            printf(" %" PRId64 " %s", json_int(lacks, kind), kind);
+        }
+    }
+    putchar('\n');
+}
+
+static void print_seen(json_object *w, json_object *seen)
 {
     char age[32];
-    puts(
-        masked
-            ? "what it was exposed to:"
-            : "what it was exposed to (under no mask, so it may use every feature of these CPUs):");
+    json_object *mask = json_member(w, "mask");
+    puts(!mask
+             ? "what it was exposed to (under no mask, so it may use every feature of these CPUs):"
+         : json_flag(mask, "holds") ? "where it has lived (under its mask, so it has seen no more):"
+                                    : "where it has lived:");
     for (size_t i = 0; i < json_array_size(seen); i++) {
         json_object *line = json_array_item(seen, i);
+        bool exposed = mask && i > 0 && !json_flag(line, "masked") && is_told(seen, i);
         cmd_age(json_int(line, "since_at_ms"), age);
-        printf("  %s %-20s since %-12s report %.12s\n",
+        printf("  %s %-20s since %-12s report %.12s%s\n",
                i == 0             ? "born on   "
+               : exposed          ? "may see   "
                : is_told(seen, i) ? "changed on"
                                   : "moved to  ",
-               json_str(line, "node"), age, json_str(line, "report_sha256"));
+               json_str(line, "node"), age, json_str(line, "report_sha256"),
+               json_flag(line, "masked") ? ", masked" : "");
     }
 }
 
@@ -195,7 +239,8 @@ int cmd_workloads_show(const struct cli_args *args, struct error *err)
     cmd_print_line("folder", json_str(w, "dir"));
     if (*json_str(w, "migration"))
         cmd_print_line("migration", json_str(w, "migration"));
-    print_seen(seen, json_member(need, "mask_epoch") != NULL);
+    print_mask(json_member(w, "mask"));
+    print_seen(w, seen);
     print_need(need, seen);
     print_evidence(json_member(w, "evidence"));
     return 0;

@@ -8,6 +8,7 @@
 
 #include "evidence.h"
 #include "model_evidence.h"
+#include "model_mask.h"
 
 static void judge_engine(const struct node *node, const char *role, struct verdict *verdict)
 {
@@ -36,9 +37,35 @@ static void judge_liveness(struct model *model, const struct node *node, const c
                     role, node->name, (unsigned long long)model->silent_after_ms);
 }
 
+static void note_mask(const struct workload *workload, struct verdict *verdict)
+{
+    if (!verdict->mask)
+        verdict->mask = workload_mask_sentence(workload);
+}
+
+/* What is not covered is told with the first heartbeat that says that it runs. */
+static void judge_mask(const struct workload *workload, struct verdict *verdict)
+{
+    note_mask(workload, verdict);
+    if (workload->mask.grade != MASK_GRADE_OFF && !workload->mask.record)
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
+                    "start the workload anew; a backup of the database may have the record",
+                    "the record of the mask that workload '%s' was born under is damaged, so that "
+                    "no agent can be told how to hold it",
+                    workload->name);
+    else if (workload_is_masked(workload) && workload->mask.sites < 0 &&
+             workload->state == LIFE_RUNNING)
+        verdict_add(verdict, VERDICT_UNKNOWN_STATE, VERDICT_REJECT,
+                    "its agent tells with each heartbeat; an agent of an older version never does",
+                    "the agent of node '%s' has not told yet how much of workload '%s' its mask "
+                    "covers",
+                    workload->node, workload->name);
+}
+
 static void judge_workload(struct model *model, const struct workload *workload,
                            struct verdict *verdict)
 {
+    judge_mask(workload, verdict);
     const struct move *move = model_move_of(model, workload->name);
     if (move)
         verdict_add(verdict, VERDICT_MIGRATION_RUNNING, VERDICT_REJECT,
@@ -59,12 +86,15 @@ static void judge_workload(struct model *model, const struct workload *workload,
 }
 
 /* Whether the workload, once it has lived on `target`, could go on to some other member with an
- * agent, or back. Who is silent just now counts: that is about the moment. */
+ * agent, or back. Who is silent just now counts: that is about the moment. Whom its mask holds
+ * finds nothing new there. */
 static bool could_go_on(const struct pool *pool, const struct workload *workload,
                         const struct node *target)
 {
     const struct verdict_policy policy = {.mix_vendors = pool->policy.mix_vendors};
-    AUTO(cpu_profile) need = cpu_profile_join(workload->need, target->profile->cpu);
+    AUTO(cpu_profile) need = workload_is_held(workload)
+                                 ? cpu_profile_ref(workload->need)
+                                 : cpu_profile_join(workload->need, target->profile->cpu);
     autofree const struct profile **refused = xcalloc(pool->members.count + 1, sizeof(void *));
     size_t refused_count = 0;
     struct node *member = NULL;
@@ -112,12 +142,38 @@ static struct verdict_policy cpu_policy(const struct pool *pool)
     return (struct verdict_policy){.mix_vendors = pool && pool->policy.mix_vendors};
 }
 
+/* The CPUs of the node that it lives on; NULL where they are not known. */
+static const struct cpu_profile *source_cpu(struct model *model, const struct workload *workload)
+{
+    const struct node *source = sorted_find(&model->nodes, workload->node);
+    return source && source->profile ? source->profile->cpu : NULL;
+}
+
+/* The components that its mask hides from it, and that it could not have on the target. */
+static uint64_t hidden_from(struct model *model, const struct workload *workload,
+                            const struct node *target)
+{
+    const struct cpu_profile *source = source_cpu(model, workload);
+    return workload_is_masked(workload) && source
+               ? evidence_hidden(workload->need, source, target->profile->cpu)
+               : 0;
+}
+
+/* `evidence` is NULL where there was no look. */
+static void judge_hidden(struct model *model, const struct workload *workload,
+                         const struct cpu_evidence *evidence, const struct node *target,
+                         struct verdict *verdict)
+{
+    if (hidden_from(model, workload, target))
+        evidence_judge_hidden(evidence, workload->need, source_cpu(model, workload),
+                              target->profile->cpu, workload->node, target->name, verdict);
+}
+
 static void judge_seen(struct model *model, const struct workload *workload,
                        const struct cpu_evidence *evidence, const struct node *target,
                        struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
-    const struct node *source = sorted_find(&model->nodes, workload->node);
     const struct verdict_policy policy = cpu_policy(pool);
     AUTO(cpu_profile) need =
         pool && pool->policy.evidence == EVIDENCE_RELAX
@@ -125,16 +181,20 @@ static void judge_seen(struct model *model, const struct workload *workload,
             : cpu_profile_ref(workload->need);
     verdict_judge(need, target->profile->cpu, workload->node, target->name, &policy, verdict);
     /* The whole need: what its processes have met until now did not get less by the proof. */
-    evidence_judge(evidence, workload->need,
-                   source && source->profile ? source->profile->cpu : NULL, target->profile->cpu,
-                   workload->node, target->name, verdict);
+    evidence_judge(evidence, workload->need, source_cpu(model, workload), target->profile->cpu,
+                   workload->node, target->name, workload_is_masked(workload), verdict);
+    judge_hidden(model, workload, evidence, target, verdict);
 }
 
 bool decide_rests_on_look(struct model *model, const struct workload *workload,
                           const struct node *target)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
-    if (!pool || pool->policy.evidence != EVIDENCE_RELAX || !workload->need || !target->profile)
+    if (!workload->need || !target->profile)
+        return false;
+    if (hidden_from(model, workload, target))
+        return true;
+    if (!pool || pool->policy.evidence != EVIDENCE_RELAX)
         return false;
     const struct verdict_policy policy = cpu_policy(pool);
     struct verdict verdict = {0};
@@ -178,9 +238,25 @@ static void await_look(struct verdict *verdict)
     verdict->rejected = false;
 }
 
-static void judge_need(const struct pool *pool, const struct workload *workload,
+/* A move begins with a look, which has to show that nothing hidden is used. */
+static void await_hidden(struct model *model, const struct workload *workload,
+                         const struct node *target, struct verdict *verdict)
+{
+    char names[160];
+    uint64_t hidden = hidden_from(model, workload, target);
+    if (!hidden)
+        return;
+    evidence_hidden_names(hidden, names, sizeof(names));
+    verdict_add(verdict, VERDICT_EVIDENCE_AWAITED, VERDICT_WARN, NULL,
+                "the mask hides xsave components of %s from the workload that %s does not enable "
+                "(%s): the move hangs on the look at it, which has to show that it uses none",
+                workload->node, target->name, names);
+}
+
+static void judge_need(struct model *model, const struct workload *workload,
                        const struct node *target, enum with with, struct verdict *verdict)
 {
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
     const struct verdict_policy policy = cpu_policy(pool);
     struct verdict cpus = {0};
     verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
@@ -195,19 +271,19 @@ static void judge_need(const struct pool *pool, const struct workload *workload,
                         "prove that it does not use what %s lacks; none has been taken here yet",
                         pool->name, target->name);
     }
+    await_hidden(model, workload, target, &cpus);
     verdict_take(verdict, &cpus);
 }
 
 static void judge_cpus(struct model *model, const struct workload *workload,
                        const struct node *target, enum with with, struct verdict *verdict)
 {
-    const struct pool *pool = sorted_find(&model->pools, workload->pool);
     const struct workload_evidence *latest =
         with == WITH_LATEST_LOOK ? model_evidence_now(model, workload) : NULL;
     if (latest)
         judge_seen(model, workload, latest->seen, target, verdict);
     else
-        judge_need(pool, workload, target, with, verdict);
+        judge_need(model, workload, target, with, verdict);
 }
 
 void decide_inspected(struct model *model, const struct workload *workload,
@@ -215,11 +291,14 @@ void decide_inspected(struct model *model, const struct workload *workload,
                       struct verdict *verdict)
 {
     const struct verdict_policy policy = cpu_policy(sorted_find(&model->pools, workload->pool));
-    if (evidence)
+    note_mask(workload, verdict);
+    if (evidence) {
         judge_seen(model, workload, evidence, target, verdict);
-    else
+    } else {
         verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
                       verdict);
+        judge_hidden(model, workload, NULL, target, verdict);
+    }
     verdict_sort(verdict);
 }
 
@@ -227,6 +306,7 @@ static void judge_target(struct model *model, const struct workload *workload,
                          const struct node *target, enum with with, struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    note_mask(workload, verdict);
     judge_liveness(model, target, "target", verdict);
     if (pool && !model_is_member(pool, target)) {
         char remedy[256];

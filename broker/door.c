@@ -201,5 +201,7 @@ char *door_verdict_sentences(const struct verdict *verdict)
         door_text_addf(&out, "; and %zu more", left);
     if (remedy)
         door_text_addf(&out, " (%s)", remedy);
+    if (told && verdict->mask)
+        door_text_addf(&out, "; the workload was %s", verdict->mask);
     return door_text_take(&out);
 }

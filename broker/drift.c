@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model_mask.h"
 #include "plan.h"
 
 #define MEMBERS_LISTED   100  /* of one workload */
@@ -122,8 +123,9 @@ static bool judge_workload(const struct drift *d, const struct workload *workloa
                            struct loss *loss)
 {
     struct jury jury = {0};
-    bool exposed = d->node && d->cause != DRIFT_LEAVE && d->after &&
+    bool changes = d->node && d->cause != DRIFT_LEAVE && d->after &&
                    strcmp(workload->node, d->node->name) == 0;
+    bool exposed = changes && !workload_is_held(workload);
     *loss = (struct loss){.workload = workload};
     loss->need =
         exposed ? cpu_profile_join(workload->need, d->after) : cpu_profile_ref(workload->need);

@@ -17,6 +17,7 @@ struct judgement {
     const struct cpu_evidence_summary *summary;
     const struct cpu_profile *need, *source, *target;
     const char *from, *to;
+    bool masked;
     struct verdict *verdict;
 };
 
@@ -137,10 +138,11 @@ static void add_small_stacks(const struct judgement *j, uint32_t needed, size_t 
                              "sysconf(_SC_SIGSTKSZ), and not by the constant");
 }
 
-/* Harm comes of frames that are larger than those which the process has had until now. */
+/* Harm comes of frames that are larger than those which the process has had until now. The need
+ * tells of those, unless it is a mask: then only those of the node that it is on are sure. */
 static bool frames_grow(const struct judgement *j, uint32_t *ret_needed)
 {
-    uint32_t before = frame_bytes(j->need);
+    uint32_t before = frame_bytes(j->masked ? j->source : j->need);
     *ret_needed = frame_bytes(j->target);
     return *ret_needed && (!before || *ret_needed > before);
 }
@@ -259,11 +261,12 @@ static void judge_unknown(const struct judgement *j)
 
 void evidence_judge(const struct cpu_evidence *evidence, const struct cpu_profile *need,
                     const struct cpu_profile *source, const struct cpu_profile *target,
-                    const char *from, const char *to, struct verdict *verdict)
+                    const char *from, const char *to, bool masked, struct verdict *verdict)
 {
     struct cpu_evidence_summary summary;
     cpu_evidence_summarize(evidence, &summary);
-    const struct judgement j = {evidence, &summary, need, source, target, from, to, verdict};
+    const struct judgement j = {evidence, &summary, need,   source, target,
+                                from,     to,       masked, verdict};
     judge_amx(&j);
     judge_live(&j);
     judge_stacks(&j);

@@ -12,10 +12,24 @@
 
 /* Adds the reasons of the evidence to a verdict on `need` and `target`. `source` is the node on
  * which the evidence was taken; NULL where that is not known. `from` and `to` name source and
- * target in messages. Call it after verdict_judge and before verdict_sort. */
+ * target in messages. `masked`: the need is that of a workload born under a mask, which says
+ * nothing of the signal frames that it has had. Call it after verdict_judge and before
+ * verdict_sort.
+ */
 void evidence_judge(const struct cpu_evidence *evidence, const struct cpu_profile *need,
                     const struct cpu_profile *source, const struct cpu_profile *target,
-                    const char *from, const char *to, struct verdict *verdict);
+                    const char *from, const char *to, bool masked, struct verdict *verdict);
+
+/* The xsave components that a mask hides on `source`, where the workload lives, and that `target`
+ * does not enable: that they are not used has to be seen. */
+uint64_t evidence_hidden(const struct cpu_profile *need, const struct cpu_profile *source,
+                         const struct cpu_profile *target);
+/* "opmask, pkru" */
+void evidence_hidden_names(uint64_t components, char *text, size_t size);
+/* Rejects what was not seen of them; `evidence` is NULL where no look was taken. */
+void evidence_judge_hidden(const struct cpu_evidence *evidence, const struct cpu_profile *need,
+                           const struct cpu_profile *source, const struct cpu_profile *target,
+                           const char *from, const char *to, struct verdict *verdict);
 
 /* The need without those features that `target` lacks and that the process provably cannot use;
  * each is told as a warning. The result is to be judged in the need's place. The caller owns a

@@ -9,6 +9,7 @@
 
 #include "log.h"
 #include "model_internal.h"
+#include "model_mask.h"
 
 /* A list that was made just before a claim or a move may arrive just after it,
  * so a workload is given up only when it was missing several times in a row. */
@@ -31,6 +32,8 @@ struct held { /* a workload, as its agent tells */
     const char *name;
     enum life_state state;
     int64_t pid, exit_status; /* -1: none */
+    struct mask_told mask;
+    bool mask_told;
 };
 
 static int decode_held(json_object *json, size_t index, struct held *ret, struct error *err)
@@ -51,7 +54,7 @@ static int decode_held(json_object *json, size_t index, struct held *ret, struct
         return error_set(err, ERROR_INVALID,
                          "%s: state: expected starting, running, stopped or exited, not '%.40s'",
                          what, state);
-    return 0;
+    return mask_told_decode(what, json, &ret->mask, &ret->mask_told, err);
 }
 
 static int check_length(const char *name, const char *text, size_t most, struct error *err)
@@ -118,9 +121,20 @@ static int set_workload(struct migrations *migrations, struct workload *workload
     return 0;
 }
 
+/* Of one that has exited nothing is to be known any more; and a list that was made before its name
+ * was claimed anew tells of the one before. */
+static int take_mask(struct migrations *migrations, struct workload *workload,
+                     const struct held *held, struct error *err)
+{
+    if (!held->mask_told || held->state == LIFE_EXITED || workload->state == LIFE_EXITED)
+        return 0;
+    return model_mask_tell_locked(migrations->model, workload, &held->mask, err);
+}
+
 static int missing(struct migrations *migrations, struct workload *workload, struct error *err)
 {
-    const struct held gone = {workload->name, LIFE_EXITED, -1, -1};
+    const struct held gone = {
+        .name = workload->name, .state = LIFE_EXITED, .pid = -1, .exit_status = -1};
     unsigned most = workload->state == LIFE_STARTING ? MISSED_STARTING_MAX : MISSED_MAX;
     if (workload->state == LIFE_EXITED || ++workload->missed < most)
         return 0;
@@ -173,6 +187,8 @@ static int take_workloads(struct migrations *migrations, const char *node_name, 
             workload->missed = 0;
         rc = found ? set_workload(migrations, workload, found, err)
                    : missing(migrations, workload, err);
+        if (found && rc == 0)
+            rc = take_mask(migrations, workload, found, err);
         if (rc < 0)
             break;
     }

@@ -195,6 +195,15 @@ static void intersect_components(const struct mask *mask, struct cpu_profile *p)
     }
 }
 
+struct cpu_profile *mask_born(struct cpu_profile *profile, const struct cpu_profile *node)
+{
+    if (strcmp(profile->vendor, node->vendor) == 0)
+        return cpu_profile_ref(profile);
+    struct cpu_profile *born = cpu_profile_join(profile, profile); /* a copy */
+    memcpy(born->vendor, node->vendor, sizeof(born->vendor));
+    return born;
+}
+
 /* What the members save at most; 0 where a member that has XSAVE does not know. */
 static uint32_t largest_area(const struct mask *mask, const struct cpu_profile *p)
 {

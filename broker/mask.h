@@ -25,6 +25,9 @@ size_t mask_member_count(const struct mask *mask);
  * component that the mask lacks, processes are not to be told of XSAVEC (`plain_xsave`). The
  * caller owns a reference. */
 struct cpu_profile *mask_profile(const struct mask *mask);
+/* What a process can have seen that is born on `node` under the mask: the mask; but where it leaves
+ * the vendor open, that of the node, which no mask hides. The caller owns a reference. */
+struct cpu_profile *mask_born(struct cpu_profile *profile, const struct cpu_profile *node);
 /* {"registers":[…],"features":[…],"xsave":{…},"level":…} of a profile; the caller owns it. */
 json_object *mask_profile_to_json(const struct cpu_profile *profile);
 /* SHA-256 (hex) of what a mask means, to tell epochs apart. */

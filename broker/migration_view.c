@@ -5,6 +5,7 @@
 
 #include "decide.h"
 #include "migration.h"
+#include "model_mask.h"
 
 static void put_time(json_object *o, const char *name, int64_t value)
 {
@@ -138,6 +139,7 @@ static json_object *assignment(struct migrations *m, const struct move *move,
     json_put_str(o, "dir", workload ? workload->dir : NULL);
     json_put_str(o, "pool", workload ? workload->pool : NULL);
     json_put(o, "command", workload ? model_command_json(workload) : NULL);
+    json_put(o, "mask", workload ? workload_mask_order(workload, false) : NULL);
     json_put_int(o, "max_bytes", (int64_t)m->max_image_bytes);
     put_time(o, "deadline_at_ms", deadline_at_ms(m, move, party));
     json_put_bool(o, "look_again",

@@ -105,6 +105,7 @@ void workload_free(struct workload *workload)
     free(workload->pool);
     free(workload->node);
     free(workload->dir);
+    free(workload->mask.told_on);
     json_object_put(workload->command);
     workload_evidence_free(workload->evidence);
     free(workload);

@@ -20,6 +20,7 @@
 #include "events.h"
 #include "json.h"
 #include "mask.h"
+#include "mask_grade.h"
 #include "migration_states.h"
 #include "policy.h"
 #include "sorted.h"
@@ -130,8 +131,27 @@ struct seen {
     char *node; /* owned */
     const struct profile *profile;
     int64_t since_at_ms;
-    const struct cpu_record *need; /* from here on: all profiles up to this one, joined */
-    bool unsaved;                  /* only while loading: the database has no such need */
+    const struct cpu_record *need; /* from here on: all that it was exposed to, joined */
+    bool masked;  /* it was held to its mask there, so that the line adds nothing to its need */
+    bool unsaved; /* only while loading: the database has no such need */
+};
+
+/* Places that are not masked, by kind, since birth. `other`: of kinds that only the agent knows. */
+struct mask_lacks {
+    int64_t counts[MASK_LACK_COUNT];
+    int64_t other;
+};
+
+/* Under which mask a workload was born, and what is told of that. */
+struct workload_mask {
+    enum mask_grade grade;
+    const struct cpu_record *record; /* the pool's of the workload's epoch; NULL: grade OFF, or the
+                                        database's cannot be read */
+    int64_t sites;                   /* places that are masked; -1: nothing was told yet */
+    struct mask_lacks lacks;         /* never less than was told before */
+    char *told_on;                   /* owned; the node whose agent told last; NULL: none yet */
+    bool gap;                        /* it has lived on a node whose agent told nothing */
+    int64_t saved_at_ms;             /* when the database was last told */
 };
 
 struct workload {
@@ -144,7 +164,8 @@ struct workload {
     bool adopted;
     int64_t epoch, created_at_ms;
     int64_t lost_at_ms; /* when its node was taken away by force; 0: it was not */
-    struct seen *seen;  /* owned; the first is its birth */
+    struct workload_mask mask;
+    struct seen *seen; /* owned; the first is its birth */
     size_t seen_count;
     struct cpu_profile *need;           /* the last one's record's; NULL when nothing was seen */
     unsigned missed;                    /* heartbeats in a row that did not list it */
@@ -250,7 +271,9 @@ struct claim {
     const char *pool, *dir; /* dir may be NULL */
     json_object *command;
     bool adopted;
+    enum mask_grade mask;
 };
+/* ERROR_CONFLICT where a mask is claimed and the pool has none. */
 int model_workload_claim(struct model *model, const char *node, const char *name,
                          const struct claim *claim, struct error *err);
 /* Within the caller's transaction: writes what model_workload_set will make
@@ -261,11 +284,12 @@ int model_workload_store_locked(struct model *model, const struct workload *work
 /* The lock is held for writing. */
 void model_workload_set(struct model *model, struct workload *workload, const char *node,
                         enum life_state state, int64_t pid, int64_t exit_status);
-/* Whether the ledger has this line. */
+/* Whether the ledger has the line that an exposure now would add. */
 bool model_workload_has_seen(const struct workload *workload, const char *node,
                              const struct profile *profile);
-/* Within the caller's transaction: the line of the ledger, unless it is there, and the need that
- * it makes. */
+/* A line of the ledger: an exposure, or, as long as the workload is held to its mask
+ * (workload_is_held), a place where it has lived. */
+/* Within the caller's transaction: the line, unless it is there, and the need that it makes. */
 int model_workload_store_exposure_locked(struct model *model, const struct workload *workload,
                                          const char *node, const struct profile *profile,
                                          int64_t since_at_ms, struct error *err);

@@ -61,6 +61,11 @@ struct profile *model_profile_add(struct model *model, const char *sha256,
 int model_facts_store(struct model *model, const struct profile *profile, struct error *err);
 void model_records_free(struct model *model);
 
+/* model_workload.c: a line of the ledger as the database has it; nobody else knows the model, or
+ * the lock is held for writing. */
+void model_workload_add_line(struct model *model, struct workload *workload, const char *node,
+                             const struct profile *profile, int64_t since_at_ms, bool masked);
+
 /* model_load.c: everything from the database, for model_new. */
 int model_load(struct model *model, struct error *err);
 

@@ -9,6 +9,7 @@
 #include "log.h"
 #include "model_evidence.h"
 #include "model_internal.h"
+#include "model_mask.h"
 
 #define MOVES_MAX    100000
 #define SAVE_AT_ONCE 1000
@@ -161,6 +162,8 @@ static int load_workload(void *ctx, const struct store_workload *row, struct err
     workload->created_at_ms = row->created_at_ms;
     workload->lost_at_ms = row->lost_at_ms;
     sorted_add(&model->workloads, workload);
+    if (model_mask_load(model, row, workload, err) < 0)
+        return -1;
     if (life_state_from_name(row->state, &workload->state) < 0)
         return error_set(err, ERROR_INTERNAL, "database: workload '%s': state '%s'", row->name,
                          row->state);
@@ -212,7 +215,7 @@ static int load_seen(void *ctx, const struct store_seen *row, struct error *err)
     const struct profile *profile = load_profile(loading, row->report_sha256, err);
     if (!workload || !profile)
         return error_wrap(err, "ledger of workload '%s'", row->workload);
-    model_workload_expose(model, workload, row->node, profile, row->since_at_ms);
+    model_workload_add_line(model, workload, row->node, profile, row->since_at_ms, row->masked);
     struct seen *line = &workload->seen[workload->seen_count - 1];
     line->unsaved = !row->need_sha256 || !same_text(row->need_rules, model_rules());
     loading->needs_anew += line->unsaved;
@@ -328,7 +331,8 @@ static int save_needs_of(struct model *model, struct workload *workload, struct 
                                        .node = line->node,
                                        .report_sha256 = line->profile->sha256,
                                        .need_sha256 = line->need->sha256,
-                                       .need_rules = model_rules()};
+                                       .need_rules = model_rules(),
+                                       .masked = line->masked};
         if (line->unsaved && (model_cpu_store(model, line->need, err) < 0 ||
                               store_seen_need(model->store, &row, err) < 0))
             return -1;
@@ -371,6 +375,9 @@ static int load_all(struct loading *loading, struct error *err)
         return -1;
     if (save_facts(loading, err) < 0 || save_needs(loading, err) < 0)
         return -1;
+    struct workload *workload = NULL;
+    SORTED_EACH(&model->workloads, workload)
+    model_mask_settle(model, workload);
     struct pool *pool = NULL;
     SORTED_EACH(&model->pools, pool)
     if (renew_epoch(model, pool, err) < 0)

@@ -7,14 +7,22 @@
 #include "log.h"
 #include "model_evidence.h"
 #include "model_internal.h"
+#include "model_mask.h"
+
+static bool has_line(const struct workload *workload, const char *node,
+                     const struct profile *profile, bool masked)
+{
+    for (size_t i = 0; i < workload->seen_count; i++)
+        if (workload->seen[i].profile == profile && workload->seen[i].masked == masked &&
+            strcmp(workload->seen[i].node, node) == 0)
+            return true;
+    return false;
+}
 
 bool model_workload_has_seen(const struct workload *workload, const char *node,
                              const struct profile *profile)
 {
-    for (size_t i = 0; i < workload->seen_count; i++)
-        if (workload->seen[i].profile == profile && strcmp(workload->seen[i].node, node) == 0)
-            return true;
-    return false;
+    return has_line(workload, node, profile, workload_is_held(workload));
 }
 
 static const struct cpu_record *need_of(const struct workload *workload)
@@ -22,25 +30,43 @@ static const struct cpu_record *need_of(const struct workload *workload)
     return workload->seen_count ? workload->seen[workload->seen_count - 1].need : NULL;
 }
 
+void model_workload_add_line(struct model *model, struct workload *workload, const char *node,
+                             const struct profile *profile, int64_t since_at_ms, bool masked)
+{
+    if (has_line(workload, node, profile, masked))
+        return;
+    const struct cpu_record *need =
+        model_mask_need(model, &workload->mask, need_of(workload), profile, masked);
+    workload->seen = xrealloc(workload->seen, (workload->seen_count + 1) * sizeof(*workload->seen));
+    workload->seen[workload->seen_count++] = (struct seen){.node = xstrdup(node),
+                                                           .profile = profile,
+                                                           .since_at_ms = since_at_ms,
+                                                           .need = need,
+                                                           .masked = masked};
+    workload->need = need->cpu;
+}
+
 void model_workload_expose(struct model *model, struct workload *workload, const char *node,
                            const struct profile *profile, int64_t since_at_ms)
 {
-    if (model_workload_has_seen(workload, node, profile))
-        return;
-    const struct cpu_record *need = model_cpu_join(model, need_of(workload), profile->record);
-    workload->seen = xrealloc(workload->seen, (workload->seen_count + 1) * sizeof(*workload->seen));
-    workload->seen[workload->seen_count++] = (struct seen){
-        .node = xstrdup(node), .profile = profile, .since_at_ms = since_at_ms, .need = need};
-    workload->need = need->cpu;
+    model_workload_add_line(model, workload, node, profile, since_at_ms,
+                            workload_is_held(workload));
 }
 
 int model_workload_store_exposure_locked(struct model *model, const struct workload *workload,
                                          const char *node, const struct profile *profile,
                                          int64_t since_at_ms, struct error *err)
 {
-    const struct cpu_record *need = model_cpu_join(model, need_of(workload), profile->record);
-    const struct store_seen row = {workload->name, node,         profile->sha256,
-                                   since_at_ms,    need->sha256, model_rules()};
+    bool masked = workload_is_held(workload);
+    const struct cpu_record *need =
+        model_mask_need(model, &workload->mask, need_of(workload), profile, masked);
+    const struct store_seen row = {.workload = workload->name,
+                                   .node = node,
+                                   .report_sha256 = profile->sha256,
+                                   .since_at_ms = since_at_ms,
+                                   .need_sha256 = need->sha256,
+                                   .need_rules = model_rules(),
+                                   .masked = masked};
     return model_cpu_store(model, need, err) < 0 ? -1 : store_seen_add(model->store, &row, err);
 }
 
@@ -56,6 +82,9 @@ void model_workload_set(struct model *model, struct workload *workload, const ch
                         enum life_state state, int64_t pid, int64_t exit_status)
 {
     if (strcmp(workload->node, node) != 0) {
+        struct workload_mask *mask = &workload->mask;
+        mask->gap = mask->gap ||
+                    (mask->grade != MASK_GRADE_OFF && !same_text(mask->told_on, workload->node));
         free(workload->node);
         workload->node = xstrdup(node);
         if (workload->evidence)
@@ -85,10 +114,13 @@ static int claim_store(struct model *model, const struct workload *workload,
         .adopted = workload->adopted,
         .epoch = workload->epoch,
         .created_at_ms = workload->created_at_ms,
+        .mask_grade = mask_grade_name(workload->mask.grade),
+        .mask_sha256 = workload->mask.record ? workload->mask.record->sha256 : NULL,
     };
     if (store_begin(model->store, err) < 0)
         return -1;
-    if (store_workload_put(model->store, &row, err) < 0 ||
+    if ((workload->mask.record && model_cpu_store(model, workload->mask.record, err) < 0) ||
+        store_workload_put(model->store, &row, err) < 0 ||
         store_seen_clear(model->store, row.name, err) < 0 ||
         model_workload_store_exposure_locked(model, workload, workload->node, birth,
                                              workload->created_at_ms, err) < 0) {
@@ -99,7 +131,7 @@ static int claim_store(struct model *model, const struct workload *workload,
 }
 
 static int check_claim(const struct workload *old, const struct node *node, const char *name,
-                       const struct pool *pool, struct error *err)
+                       const struct claim *claim, const struct pool *pool, struct error *err)
 {
     if (!node->profile)
         return error_set(err, ERROR_CONFLICT,
@@ -113,6 +145,12 @@ static int check_claim(const struct workload *old, const struct node *node, cons
                          "join %s %s` adds "
                          "it; nothing was started",
                          node->name, pool->name, pool->name, node->name);
+    if (claim->mask != MASK_GRADE_OFF && !pool->profile)
+        return error_set(
+            err, ERROR_CONFLICT,
+            "pool '%s' has no mask: none of its members has reported its CPUs; nothing "
+            "was started, try again in a moment",
+            pool->name);
     if (!old || old->state == LIFE_EXITED)
         return 0;
     if (old->state == LIFE_STARTING && strcmp(old->node, node->name) == 0)
@@ -131,7 +169,7 @@ int model_workload_claim(struct model *model, const char *node_name, const char 
     struct node *node = model_node(model, node_name, err);
     struct pool *pool = node ? model_pool(model, claim->pool, err) : NULL;
     struct workload *old = sorted_find(&model->workloads, name);
-    if (!pool || check_claim(old, node, name, pool, err) < 0)
+    if (!pool || check_claim(old, node, name, claim, pool, err) < 0)
         return -1;
     struct move *move = model_move_of(model, name);
     if (move)
@@ -147,6 +185,9 @@ int model_workload_claim(struct model *model, const char *node_name, const char 
     workload->dir = xstrdup(claim->dir);
     workload->adopted = claim->adopted;
     workload->epoch = pool->epoch;
+    workload->mask = (struct workload_mask){.grade = claim->mask, .sites = -1};
+    if (claim->mask != MASK_GRADE_OFF)
+        workload->mask.record = model_cpu_record(model, pool->profile);
     workload->created_at_ms = clock_unix_ms(model->clock);
     if (claim_store(model, workload, node->profile, err) < 0) {
         workload_free(workload);
@@ -161,7 +202,8 @@ int model_workload_claim(struct model *model, const char *node_name, const char 
     model_unlock(model);
     workload_free(old);
     log_info("a workload's name was claimed", LOG_STR("workload", name), LOG_STR("node", node_name),
-             LOG_STR("pool", claim->pool));
+             LOG_STR("pool", claim->pool), LOG_STR("mask", mask_grade_name(claim->mask)),
+             LOG_INT("epoch", workload->epoch));
     return 0;
 }
 

@@ -108,11 +108,18 @@ struct store_workload {
     bool adopted;
     int64_t epoch, created_at_ms;
     int64_t lost_at_ms; /* 0: it is not lost; not read by _put */
+    const char *mask_grade;
+    const char *mask_sha256; /* NULL: none */
+    /* What was told of the mask; not read by _put, which begins with nothing. */
+    int64_t mask_sites;                    /* -1: nothing yet */
+    const char *mask_lacks, *mask_told_on; /* may be NULL; mask_lacks: JSON */
+    bool mask_gap;
 };
 struct store_seen {
     const char *workload, *node, *report_sha256;
     int64_t since_at_ms;
     const char *need_sha256, *need_rules; /* NULL: an older cpubroker wrote the line */
+    bool masked;
 };
 
 int store_workload_put(struct store *store, const struct store_workload *row, struct error *err);
@@ -121,6 +128,9 @@ int store_workload_set(struct store *store, const char *name, const char *node, 
 int store_workloads(struct store *store,
                     int (*each)(void *ctx, const struct store_workload *row, struct error *err),
                     void *ctx, struct error *err);
+/* What is told of its mask; closes a gap. */
+int store_workload_mask(struct store *store, const char *name, int64_t sites, const char *lacks,
+                        const char *told_on, struct error *err);
 /* Adds a line to the ledger unless it is there. */
 int store_seen_add(struct store *store, const struct store_seen *row, struct error *err);
 /* Writes need_sha256 and need_rules of a line. */

@@ -51,27 +51,33 @@
 
 #define WORKLOAD_SQL(X)                                                                         \
     X(WORKLOAD_PUT, "INSERT INTO workload (name, pool, node, state, pid, exit_status, command," \
-                    " dir, adopted, epoch, created_at_ms)"                                      \
-                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"                    \
+                    " dir, adopted, epoch, created_at_ms, mask_grade, mask_sha256)"             \
+                    " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)"          \
                     " ON CONFLICT (name) DO UPDATE SET pool = ?2, node = ?3, "                  \
                     "state = ?4, pid = ?5,"                                                     \
                     " exit_status = ?6, command = ?7, dir = ?8, adopted = ?9, "                 \
-                    "epoch = ?10, created_at_ms = ?11, lost_at_ms = NULL")                      \
+                    "epoch = ?10, created_at_ms = ?11, lost_at_ms = NULL,"                      \
+                    " mask_grade = ?12, mask_sha256 = ?13, mask_sites = NULL,"                  \
+                    " mask_lacks = NULL, mask_told_on = NULL, mask_gap = 0")                    \
     X(WORKLOAD_SET, "UPDATE workload SET node = ?2, state = ?3, pid = ?4, exit_status = ?5,"    \
-                    " lost_at_ms = NULL WHERE name = ?1")                                       \
+                    " lost_at_ms = NULL, mask_gap = mask_gap OR (node <> ?2 AND mask_grade"     \
+                    " <> 'off' AND mask_told_on IS NOT node) WHERE name = ?1")                  \
+    X(WORKLOAD_MASK, "UPDATE workload SET mask_sites = ?2, mask_lacks = ?3, mask_told_on = ?4," \
+                     " mask_gap = 0 WHERE name = ?1")                                           \
     X(WORKLOADS, "SELECT name, pool, node, state, pid, exit_status, command, "                  \
                  "dir, adopted, epoch,"                                                         \
-                 " created_at_ms, lost_at_ms FROM workload")                                    \
+                 " created_at_ms, lost_at_ms, mask_grade, mask_sha256, mask_sites,"             \
+                 " mask_lacks, mask_told_on, mask_gap FROM workload")                           \
     X(SEEN_ADD, "INSERT INTO workload_seen (workload, seq, node, report_sha256,"                \
-                " since_at_ms, need_sha256, need_rules) SELECT ?1, 1 +"                         \
+                " since_at_ms, need_sha256, need_rules, masked) SELECT ?1, 1 +"                 \
                 " (SELECT coalesce(max(seq), 0) FROM workload_seen WHERE workload = ?1),"       \
-                " ?2, ?3, ?4, ?5, ?6 WHERE true"                                                \
-                " ON CONFLICT (workload, node, report_sha256) DO NOTHING")                      \
+                " ?2, ?3, ?4, ?5, ?6, ?7 WHERE true"                                            \
+                " ON CONFLICT (workload, node, report_sha256, masked) DO NOTHING")              \
     X(SEEN_CLEAR, "DELETE FROM workload_seen WHERE workload = ?1")                              \
     X(SEEN_NEED, "UPDATE workload_seen SET need_sha256 = ?4, need_rules = ?5"                   \
-                 " WHERE workload = ?1 AND node = ?2 AND report_sha256 = ?3")                   \
-    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms, need_sha256, need_rules"        \
-            " FROM workload_seen"                                                               \
+                 " WHERE workload = ?1 AND node = ?2 AND report_sha256 = ?3 AND masked = ?6")   \
+    X(SEEN, "SELECT workload, node, report_sha256, since_at_ms, need_sha256, need_rules,"       \
+            " masked FROM workload_seen"                                                        \
             " ORDER BY workload, seq")
 
 #define MIGRATION_COLUMNS                                                     \
@@ -197,7 +203,8 @@
     X(HISTORY_PROFILES, "DELETE FROM profile WHERE rowid > ?1 AND rowid <= ?2 AND"                 \
                         " first_seen_at_ms < ?3 AND NOT EXISTS (SELECT 1 FROM report_facts WHERE"  \
                         " profile_sha256 = sha256) AND NOT EXISTS (SELECT 1 FROM workload_seen"    \
-                        " WHERE need_sha256 = sha256)")                                            \
+                        " WHERE need_sha256 = sha256) AND NOT EXISTS (SELECT 1 FROM workload"      \
+                        " WHERE mask_sha256 = sha256)")                                            \
     X(HISTORY_NODES_LAST, "SELECT max(n) FROM (SELECT rowid AS n FROM node WHERE rowid > ?1 "      \
                           "ORDER BY rowid LIMIT 200)")                                             \
     X(HISTORY_NODES, "DELETE FROM node WHERE rowid > ?1 AND rowid <= ?2 AND removed_at_ms < ?3"    \

@@ -9,8 +9,15 @@ int store_workload_put(struct store *store, const struct store_workload *row, st
                      VALUES(TEXT(row->name), TEXT(row->pool), TEXT(row->node), TEXT(row->state),
                             OPT(row->pid), OPT(row->exit_status), TEXT(row->command),
                             TEXT(row->dir), INT(row->adopted), INT(row->epoch),
-                            INT(row->created_at_ms)),
+                            INT(row->created_at_ms), TEXT(row->mask_grade), TEXT(row->mask_sha256)),
                      err);
+}
+
+int store_workload_mask(struct store *store, const char *name, int64_t sites, const char *lacks,
+                        const char *told_on, struct error *err)
+{
+    return store_run(store, SQL_WORKLOAD_MASK,
+                     VALUES(TEXT(name), OPT(sites), TEXT(lacks), TEXT(told_on)), err);
 }
 
 int store_workload_set(struct store *store, const char *name, const char *node, const char *state,
@@ -41,6 +48,12 @@ static int workload_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
         .epoch = store_column_int(stmt, 9, 0),
         .created_at_ms = store_column_int(stmt, 10, 0),
         .lost_at_ms = store_column_int(stmt, 11, 0),
+        .mask_grade = store_column_text(stmt, 12),
+        .mask_sha256 = store_column_text(stmt, 13),
+        .mask_sites = store_column_int(stmt, 14, -1),
+        .mask_lacks = store_column_text(stmt, 15),
+        .mask_told_on = store_column_text(stmt, 16),
+        .mask_gap = store_column_int(stmt, 17, 0) != 0,
     };
     return visit->each(visit->ctx, &row, err);
 }
@@ -57,7 +70,8 @@ int store_seen_add(struct store *store, const struct store_seen *row, struct err
 {
     return store_run(store, SQL_SEEN_ADD,
                      VALUES(TEXT(row->workload), TEXT(row->node), TEXT(row->report_sha256),
-                            INT(row->since_at_ms), TEXT(row->need_sha256), TEXT(row->need_rules)),
+                            INT(row->since_at_ms), TEXT(row->need_sha256), TEXT(row->need_rules),
+                            INT(row->masked)),
                      err);
 }
 
@@ -65,7 +79,7 @@ int store_seen_need(struct store *store, const struct store_seen *row, struct er
 {
     return store_run(store, SQL_SEEN_NEED,
                      VALUES(TEXT(row->workload), TEXT(row->node), TEXT(row->report_sha256),
-                            TEXT(row->need_sha256), TEXT(row->need_rules)),
+                            TEXT(row->need_sha256), TEXT(row->need_rules), INT(row->masked)),
                      err);
 }
 
@@ -89,6 +103,7 @@ static int seen_row(void *ctx, sqlite3_stmt *stmt, struct error *err)
         .since_at_ms = store_column_int(stmt, 3, 0),
         .need_sha256 = store_column_text(stmt, 4),
         .need_rules = store_column_text(stmt, 5),
+        .masked = store_column_int(stmt, 6, 0) != 0,
     };
     return visit->each(visit->ctx, &row, err);
 }

@@ -73,6 +73,8 @@ struct verdict {
     struct verdict_reason *reasons; /* owned; rejects first, then in the registry's order */
     size_t reason_count, reason_room;
     bool rejected; /* any reason has severity REJECT */
+    char *mask;    /* owned; under what the workload was born, for people; NULL: no mask, or no
+                      workload */
 };
 
 struct verdict_policy {
@@ -87,11 +89,12 @@ void verdict_judge(const struct cpu_profile *need, const struct cpu_profile *tar
 /* Adds a reason without a CPU bit (node silent, same node, …). `remedy` may be NULL. */
 void verdict_add(struct verdict *verdict, enum verdict_code code, enum verdict_severity severity,
                  const char *remedy, const char *format, ...) __attribute__((format(printf, 5, 6)));
-/* Moves all reasons of `from`, which is empty then, to the end of `to`. */
+/* Moves all reasons of `from`, which has no mask and is empty then, to the end of `to`. */
 void verdict_take(struct verdict *to, struct verdict *from);
 /* Puts rejects before warnings; call once before encoding. */
 void verdict_sort(struct verdict *verdict);
-/* {"verdict":…,"from":…,"to":…,"reasons":[…]}; `to` may be NULL. The caller owns the result. */
+/* {"verdict":…,"from":…,"to":…,"mask":…,"reasons":[…]}; `to` may be NULL. The caller owns the
+ * result. */
 json_object *verdict_to_json(const struct verdict *verdict, const char *from, const char *to);
 void verdict_done(struct verdict *verdict);
 

@@ -85,6 +85,7 @@ void verdict_done(struct verdict *verdict)
         free(verdict->reasons[i].remedy);
     }
     free(verdict->reasons);
+    free(verdict->mask);
     *verdict = (struct verdict){0};
 }
 
@@ -118,6 +119,7 @@ json_object *verdict_to_json(const struct verdict *verdict, const char *from, co
     json_put_str(o, "verdict", verdict->rejected ? "reject" : "approve");
     json_put_str(o, "from", from);
     json_put_str(o, "to", to);
+    json_put_str(o, "mask", verdict->mask);
     json_object *reasons = json_object_new_array_ext((int)verdict->reason_count + 1);
     for (size_t i = 0; i < verdict->reason_count; i++)
         json_object_array_add(reasons, reason_to_json(&verdict->reasons[i]));

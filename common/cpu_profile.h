@@ -60,6 +60,8 @@ json_object *cpu_profile_feature_names(const struct cpu_profile *profile);
 /* The profile as a record: its whole content as canonical JSON (the caller owns it), and the
  * SHA-256 of that, by which it is kept. */
 char *cpu_profile_record(const struct cpu_profile *profile, char sha256[65]);
+/* The same to be put into a message; the caller owns it. */
+json_object *cpu_profile_record_json(const struct cpu_profile *profile);
 /* from_record(record(p)) equals p. ERROR_INVALID where it is none, or names what the registry does
  * not know. */
 int cpu_profile_from_record(json_object *json, struct cpu_profile **ret, struct error *err);

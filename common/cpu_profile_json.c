@@ -59,7 +59,7 @@ static json_object *components_json(const struct cpu_profile *p)
     return list;
 }
 
-static json_object *to_json(const struct cpu_profile *p)
+json_object *cpu_profile_record_json(const struct cpu_profile *p)
 {
     json_object *o = json_object_new_object(), *values = json_object_new_object();
     json_object *conflicts = json_object_new_array(), *xsave = json_object_new_object();
@@ -87,7 +87,7 @@ static json_object *to_json(const struct cpu_profile *p)
 
 char *cpu_profile_record(const struct cpu_profile *profile, char sha256[65])
 {
-    autojson *json = to_json(profile);
+    autojson *json = cpu_profile_record_json(profile);
     char *text = json_canonical(json);
     sha256_hex(text, strlen(text), sha256);
     return text;

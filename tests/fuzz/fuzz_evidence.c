@@ -18,7 +18,7 @@ static void check_verdict(const struct cpu_evidence *evidence)
     }
     verdict_judge(need, target, "a", "b", &policy, &alone);
     verdict_judge(need, target, "a", "b", &policy, &both);
-    evidence_judge(evidence, need, need, target, "a", "b", &both);
+    evidence_judge(evidence, need, need, target, "a", "b", false, &both);
     MUST(both.rejected >= alone.rejected && both.reason_count >= alone.reason_count);
     for (size_t i = 0; i < both.reason_count; i++)
         MUST(both.reasons[i].message && *both.reasons[i].message);

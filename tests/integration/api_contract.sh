@@ -38,6 +38,7 @@ same_words "migration states" MigrationState common/migration_states.h MIGRATION
 same_words "reports" ReportState common/migration_states.h MIGRATION_REPORTS
 same_words "kinds of events" FleetEventKind broker/events.h FLEET_EVENTS
 same_words "states of workloads" LifeState broker/model.h LIFE_STATES
+same_words "grades of masks" MaskGrade common/mask_grade.h MASK_GRADES
 
 step "the examples fit their schemas"
 for example in "$SOURCE_DIR"/schema/examples/*.json; do
@@ -206,6 +207,42 @@ same "all members but the source" node-b "$(member '[.targets[].to] | join(" ")'
 call "$OPERATOR" POST /v1/check 404 '{"from":"node-a","to":["nobody"]}'
 call "$OPERATOR" POST /v1/check 400 '{"from":"node-a","to":["node-b"],"pool":"default"}'
 call "$OPERATOR" POST /v1/check 400 '{"from":"node-a","to":[1]}'
+
+step "a workload under the pool's mask"
+call "$AGENT_A" PUT /v1/nodes/node-a/workloads/m1 400 '{"pool":"default","command":["./m"],"mask":"steel"}'
+same "what is expected" true "$(member '.error.message | contains("claim: mask: no grade") and contains("off environment detour hardware")')"
+call "$AGENT_A" PUT /v1/nodes/node-a/workloads/m1 400 '{"pool":"default","command":["./m"],"mask":"detour","adopted":true}'
+call "$AGENT_A" PUT /v1/nodes/node-a/workloads/m1 201 '{"pool":"default","command":["./m"],"mask":"detour"}'
+EPOCH=$(member .mask.epoch)
+same "the epoch that is written and the one that is told" "$EPOCH" "$(member .workload.epoch)"
+same "the mask" "cpubroker.profile/1 detour" "$(member '.mask | "\(.profile.schema) \(.grade)"')"
+same "the settings" true "$(member '[.mask.env[].name] | index("GLIBC_TUNABLES") != null')"
+held() { # LACKS
+    echo "[{\"name\":\"w1\",\"state\":\"running\",\"pid\":42,\"exit_status\":null},
+        {\"name\":\"m1\",\"state\":\"running\",\"pid\":43,\"exit_status\":null,
+        \"mask\":{\"grade\":\"detour\",\"epoch\":$EPOCH,\"sites\":12,\"lacks\":$1}}]"
+}
+heartbeat "$AGENT_A" node-a "$(held '{}')"
+call "$OPERATOR" GET /v1/workloads/m1 200
+same "it holds" "true $EPOCH" "$(member '"\(.mask.holds) \(.need.mask_epoch)"')"
+call "$OPERATOR" POST /v1/check 200 '{"workload":"m1","to":"node-b"}'
+same "what the verdict says" "masked at birth, epoch $EPOCH, grade detour" "$(member .mask)"
+call "$OPERATOR" POST /migrate 202 '{"workload":"m1","to":"node-b"}'
+ID=$(member .migration.id)
+for agent in "$AGENT_A node-a" "$AGENT_B node-b"; do
+    call "${agent% *}" GET "/v1/nodes/${agent#* }/assignments" 200
+    same "the mask that ${agent#* } is told" "$EPOCH detour" "$(member '.assignments[0].mask | "\(.epoch) \(.grade)"')"
+done
+call "$OPERATOR" DELETE "/v1/migrations/$ID" 202
+tell "$AGENT_A" node-a "$ID" resumed
+tell "$AGENT_B" node-b "$ID" discarded
+heartbeat "$AGENT_A" node-a "$(held '{"hindered":4}')"
+call "$OPERATOR" GET /v1/workloads/m1 200
+same "it does not hold any more" "false null 4" "$(member '"\(.mask.holds) \(.need.mask_epoch) \(.mask.lacks.hindered)"')"
+call "$OPERATOR" GET /v1/workloads 200
+call "$AGENT_A" POST /v1/nodes/node-a/heartbeat 400 "{\"workloads\":$(held '{"hindered":-1}')}"
+call "$AGENT_A" POST /v1/nodes/node-a/heartbeat 400 '{"workloads":[{"name":"m1","state":"running","mask":{"grade":"steel","epoch":1}}]}'
+heartbeat "$AGENT_A" node-a '[{"name":"w1","state":"running","pid":42,"exit_status":null},{"name":"m1","state":"exited","exit_status":0}]'
 
 step "the doors, and who may knock"
 call "$OPERATOR" POST /v1/tokens 201 '{"role":"webhook"}'

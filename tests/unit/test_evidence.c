@@ -55,7 +55,7 @@ static void judge(struct trial *c)
     AUTO(cpu_profile) need = profile_of(c->need);
     AUTO(cpu_profile) source = profile_of(c->source);
     AUTO(cpu_profile) target = profile_of(c->target);
-    evidence_judge(&c->evidence, need, source, target, "node-a", "node-c", &c->verdict);
+    evidence_judge(&c->evidence, need, source, target, "node-a", "node-c", false, &c->verdict);
     verdict_sort(&c->verdict);
 }
 
@@ -171,7 +171,7 @@ static void live_registers_that_the_need_lacks(void **state)
     AUTO(cpu_profile) need = profile_of(c.need);
     AUTO(cpu_profile) target = profile_of(c.target);
     cpu_report_free(c.source);
-    evidence_judge(&c.evidence, need, NULL, target, "node-a", "node-c", &c.verdict);
+    evidence_judge(&c.evidence, need, NULL, target, "node-a", "node-c", false, &c.verdict);
     assert_true(c.verdict.rejected);
     end(&c);
 }
@@ -342,7 +342,7 @@ static void alone_it_only_adds(void **state)
     verdict_judge(need, target, "node-a", "node-c", &policy, &v);
     size_t before = v.reason_count;
     assert_true(v.rejected);
-    evidence_judge(&e, need, need, target, "node-a", "node-c", &v);
+    evidence_judge(&e, need, need, target, "node-a", "node-c", false, &v);
     assert_int_equal(v.reason_count, before);
     assert_true(v.rejected);
     cpu_evidence_done(&e);
@@ -359,7 +359,7 @@ static struct verdict relax(struct cpu_evidence *e, const char *from, const char
     const struct verdict_policy policy = {0};
     AUTO(cpu_profile) relaxed = evidence_relax(e, need, target, "node-c", &v);
     verdict_judge(relaxed, target, "node-a", "node-c", &policy, &v);
-    evidence_judge(e, relaxed, need, target, "node-a", "node-c", &v);
+    evidence_judge(e, relaxed, need, target, "node-a", "node-c", false, &v);
     verdict_sort(&v);
     cpu_evidence_done(e);
     return v;
@@ -377,7 +377,7 @@ static struct verdict to_less(struct cpu_evidence *e)
     assert_false(cpu_profile_has(target, CPU_FEATURE_AVX512F));
     AUTO(cpu_profile) relaxed = evidence_relax(e, need, target, "node-c", &v);
     verdict_judge(relaxed, target, "node-a", "node-c", &policy, &v);
-    evidence_judge(e, relaxed, need, target, "node-a", "node-c", &v);
+    evidence_judge(e, relaxed, need, target, "node-a", "node-c", false, &v);
     verdict_sort(&v);
     cpu_evidence_done(e);
     return v;

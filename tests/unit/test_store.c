@@ -204,7 +204,8 @@ static void the_ledger_keeps_each_line_once(void **state)
                                             .pid = -1,
                                             .exit_status = -1,
                                             .command = "[]",
-                                            .created_at_ms = 1};
+                                            .created_at_ms = 1,
+                                            .mask_grade = "off"};
     assert_int_equal(store_workload_put(p->store, &workload, NULL), 0);
     const struct store_seen lines[] = {
         {"w", "a", HASH_A, 1},
@@ -213,9 +214,13 @@ static void the_ledger_keeps_each_line_once(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         assert_int_equal(store_seen_add(p->store, &lines[i], NULL), 0);
+    struct store_seen masked = lines[1]; /* another thing than the same without the mask */
+    masked.masked = true;
+    for (size_t i = 0; i < 2; i++)
+        assert_int_equal(store_seen_add(p->store, &masked, NULL), 0);
     int count = 0;
     assert_int_equal(store_seen(p->store, count_seen, &count, NULL), 0);
-    assert_int_equal(count, 2);
+    assert_int_equal(count, 3);
     assert_int_equal(outside(p, "SELECT pid IS NULL AND exit_status IS NULL FROM workload"), 1);
     assert_int_equal(store_seen_clear(p->store, "w", NULL), 0);
     assert_int_equal(outside(p, "SELECT count(*) FROM workload_seen"), 0);
