@@ -161,16 +161,16 @@ static uint64_t hidden_from(struct model *model, const struct workload *workload
 
 /* `evidence` is NULL where there was no look. */
 static void judge_hidden(struct model *model, const struct workload *workload,
-                         const struct cpu_evidence *evidence, const struct node *target,
-                         struct verdict *verdict)
+                         const struct cpu_evidence *evidence, bool stopped,
+                         const struct node *target, struct verdict *verdict)
 {
     if (hidden_from(model, workload, target))
-        evidence_judge_hidden(evidence, workload->need, source_cpu(model, workload),
+        evidence_judge_hidden(evidence, stopped, workload->need, source_cpu(model, workload),
                               target->profile->cpu, workload->node, target->name, verdict);
 }
 
 static void judge_seen(struct model *model, const struct workload *workload,
-                       const struct cpu_evidence *evidence, const struct node *target,
+                       const struct cpu_evidence *evidence, bool stopped, const struct node *target,
                        struct verdict *verdict)
 {
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
@@ -183,7 +183,7 @@ static void judge_seen(struct model *model, const struct workload *workload,
     /* The whole need: what its processes have met until now did not get less by the proof. */
     evidence_judge(evidence, workload->need, source_cpu(model, workload), target->profile->cpu,
                    workload->node, target->name, workload_is_masked(workload), verdict);
-    judge_hidden(model, workload, evidence, target, verdict);
+    judge_hidden(model, workload, evidence, stopped, target, verdict);
 }
 
 bool decide_rests_on_look(struct model *model, const struct workload *workload,
@@ -281,23 +281,23 @@ static void judge_cpus(struct model *model, const struct workload *workload,
     const struct workload_evidence *latest =
         with == WITH_LATEST_LOOK ? model_evidence_now(model, workload) : NULL;
     if (latest)
-        judge_seen(model, workload, latest->seen, target, verdict);
+        judge_seen(model, workload, latest->seen, false, target, verdict);
     else
         judge_need(model, workload, target, with, verdict);
 }
 
 void decide_inspected(struct model *model, const struct workload *workload,
-                      const struct cpu_evidence *evidence, const struct node *target,
+                      const struct cpu_evidence *evidence, bool stopped, const struct node *target,
                       struct verdict *verdict)
 {
     const struct verdict_policy policy = cpu_policy(sorted_find(&model->pools, workload->pool));
     note_mask(workload, verdict);
     if (evidence) {
-        judge_seen(model, workload, evidence, target, verdict);
+        judge_seen(model, workload, evidence, stopped, target, verdict);
     } else {
         verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
                       verdict);
-        judge_hidden(model, workload, NULL, target, verdict);
+        judge_hidden(model, workload, NULL, stopped, target, verdict);
     }
     verdict_sort(verdict);
 }

@@ -26,13 +26,14 @@ void decide_move(struct model *model, const struct workload *workload, const str
 void decide_start(struct model *model, const struct workload *workload, const struct node *target,
                   struct verdict *verdict);
 /* The CPUs by what the look of a move that is under way has shown; by the need alone where
- * `evidence` is NULL. */
+ * `evidence` is NULL. `stopped`: the workload stands still by now, so that no further look will
+ * come. */
 void decide_inspected(struct model *model, const struct workload *workload,
-                      const struct cpu_evidence *evidence, const struct node *target,
+                      const struct cpu_evidence *evidence, bool stopped, const struct node *target,
                       struct verdict *verdict);
 /* Whether the move stands or falls with what the look shows: by the need alone the CPUs are
- * rejected, and the pool lets evidence relax. Such a look is taken again when nothing can change
- * any more. */
+ * rejected, and the pool lets evidence relax; or the mask hides what the target lacks. Such a look
+ * is taken again when nothing can change any more. */
 bool decide_rests_on_look(struct model *model, const struct workload *workload,
                           const struct node *target);
 /* What decide_move says without what speaks against moving just now: whether it could live there.

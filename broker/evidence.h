@@ -26,10 +26,13 @@ uint64_t evidence_hidden(const struct cpu_profile *need, const struct cpu_profil
                          const struct cpu_profile *target);
 /* "opmask, pkru" */
 void evidence_hidden_names(uint64_t components, char *text, size_t size);
-/* Rejects what was not seen of them; `evidence` is NULL where no look was taken. */
-void evidence_judge_hidden(const struct cpu_evidence *evidence, const struct cpu_profile *need,
-                           const struct cpu_profile *source, const struct cpu_profile *target,
-                           const char *from, const char *to, struct verdict *verdict);
+/* What was not seen of them, by a look at the stopped workload: rejected. By one at the live one:
+ * the other is awaited, for a traced process does not show its registers as long as it runs.
+ * `evidence` is NULL where no look was taken. */
+void evidence_judge_hidden(const struct cpu_evidence *evidence, bool stopped,
+                           const struct cpu_profile *need, const struct cpu_profile *source,
+                           const struct cpu_profile *target, const char *from, const char *to,
+                           struct verdict *verdict);
 
 /* The need without those features that `target` lacks and that the process provably cannot use;
  * each is told as a warning. The result is to be judged in the need's place. The caller owns a

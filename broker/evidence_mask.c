@@ -50,9 +50,10 @@ static const char *unseen(const struct cpu_evidence *evidence, uint64_t hidden)
     return NULL;
 }
 
-void evidence_judge_hidden(const struct cpu_evidence *evidence, const struct cpu_profile *need,
-                           const struct cpu_profile *source, const struct cpu_profile *target,
-                           const char *from, const char *to, struct verdict *verdict)
+void evidence_judge_hidden(const struct cpu_evidence *evidence, bool stopped,
+                           const struct cpu_profile *need, const struct cpu_profile *source,
+                           const struct cpu_profile *target, const char *from, const char *to,
+                           struct verdict *verdict)
 {
     uint64_t hidden = evidence_hidden(need, source, target);
     const char *why = hidden ? unseen(evidence, hidden) : NULL;
@@ -60,10 +61,18 @@ void evidence_judge_hidden(const struct cpu_evidence *evidence, const struct cpu
     if (!why)
         return; /* what is seen to be in use is told by evidence_judge */
     evidence_hidden_names(hidden, names, sizeof(names));
-    verdict_add(verdict, VERDICT_EVIDENCE_INCOMPLETE, VERDICT_REJECT,
-                "`cpuagent inspect` there says what keeps it from being seen; or choose a target "
-                "that enables them as well",
-                "the mask hides xsave components of %s from the workload that %s does not enable "
-                "(%s), and whether it uses them all the same is not known: %s",
-                from, to, names, why);
+    if (stopped)
+        verdict_add(
+            verdict, VERDICT_EVIDENCE_INCOMPLETE, VERDICT_REJECT,
+            "choose a target that enables them as well; `cpuagent inspect` on the node says "
+            "what keeps it from being seen",
+            "the mask hides xsave components of %s from the workload that %s does not "
+            "enable (%s), and whether it uses them all the same is not known: %s",
+            from, to, names, why);
+    else
+        verdict_add(verdict, VERDICT_EVIDENCE_AWAITED, VERDICT_WARN, NULL,
+                    "the mask hides xsave components of %s from the workload that %s does not "
+                    "enable (%s): the move hangs on the look at the stopped workload, which has to "
+                    "show that it uses none (%s)",
+                    from, to, names, why);
 }

@@ -270,7 +270,8 @@ static bool approved(struct migration_change *change, const struct node *target,
 {
     struct model *model = change->migrations->model;
     struct verdict verdict = {0};
-    decide_inspected(model, change->workload, seen, target, &verdict);
+    decide_inspected(model, change->workload, seen, change->next.state != MIGRATION_PREPARING,
+                     target, &verdict);
     bool approved = !verdict.rejected;
     if (approved) {
         snprintf(change->next.judged_sha256, sizeof(change->next.judged_sha256), "%s",

@@ -709,6 +709,7 @@ static void hidden_state_that_is_used_is_refused(void **state)
     assert_true(has_reason(s, "verdict.reasons", "live_state_missing", "reject"));
 }
 
+/* A masked process is traced, so that its registers are seen only when it is stopped. */
 static void hidden_state_that_is_not_seen_is_refused(void **state)
 {
     struct site *s = *state;
@@ -720,6 +721,9 @@ static void hidden_state_that_is_not_seen_is_refused(void **state)
         autofree char *look = replaced(quiet, changes[i][0], changes[i][1]);
         without_keys(s);
         says(s, "a", "inspected", look);
+        assert_string_equal(state_now(s), "dumping");
+        assert_true(has_reason(s, "verdict.reasons", "evidence_awaited", "warn"));
+        says(s, "a", "dumped", look);
         assert_string_equal(state_now(s), "aborting");
         assert_true(has_reason(s, "verdict.reasons", "evidence_incomplete", "reject"));
         says(s, "a", "resumed", NULL);
@@ -729,6 +733,16 @@ static void hidden_state_that_is_not_seen_is_refused(void **state)
 }
 
 /* The look before the dump is some milliseconds old when all stand still. */
+static void hidden_state_that_is_seen_late_is_seen(void **state)
+{
+    struct site *s = *state;
+    autofree char *look = replaced(quiet, "\"xstate_bv\":\"0x23\",\"live\":\"0x3\",", "");
+    without_keys(s);
+    says(s, "a", "inspected", look);
+    says(s, "a", "dumped", quiet);
+    assert_string_equal(state_now(s), "transferring");
+}
+
 static void hidden_state_is_looked_at_again_when_all_is_stopped(void **state)
 {
     struct site *s = *state;
@@ -830,6 +844,7 @@ int main(void)
         TEST(hidden_state_that_is_not_used_may_go),
         TEST(hidden_state_that_is_used_is_refused),
         TEST(hidden_state_that_is_not_seen_is_refused),
+        TEST(hidden_state_that_is_seen_late_is_seen),
         TEST(hidden_state_is_looked_at_again_when_all_is_stopped),
         TEST(the_vendor_is_its_node),
         TEST(a_mask_that_cannot_be_read_holds_nobody),
