@@ -53,10 +53,11 @@ static void on_workload_changed(void *ctx, const char *name)
     pthread_mutex_unlock(&agent->lock);
 }
 
-static int on_claim(void *ctx, const struct workload_spec *spec, bool adopted, struct error *err)
+static int on_claim(void *ctx, const struct workload_spec *spec, bool adopted,
+                    enum mask_grade grade, json_object **ret_mask, struct error *err)
 {
     struct agent *agent = ctx;
-    return broker_link_claim(agent->link, spec, adopted, err);
+    return broker_link_claim(agent->link, spec, adopted, grade, ret_mask, err);
 }
 
 static json_object *on_status(void *ctx)
@@ -126,6 +127,9 @@ void agent_probe(struct agent *agent)
                   LOG_STR("error", err.message));
         return;
     }
+    if (workloads_set_report(agent->workloads, report, &err) < 0)
+        log_error("masks are made for the CPUs that were there before",
+                  LOG_STR("error", err.message));
     autojson *json = cpu_report_to_json(report);
     broker_link_set_report(agent->link, json, report->sha256);
 }
@@ -159,7 +163,7 @@ static int take_lock(struct agent *agent, struct error *err)
     return 0;
 }
 
-static int start_workloads(struct agent *agent, struct error *err)
+static int start_workloads(struct agent *agent, const struct cpu_report *report, struct error *err)
 {
     const struct agent_config *c = agent->config;
     const struct workloads_config config = {.state_dir = c->state_dir,
@@ -168,7 +172,9 @@ static int start_workloads(struct agent *agent, struct error *err)
                                             .shim_path = c->shim,
                                             .changed = on_workload_changed,
                                             .ctx = agent};
-    return workloads_new(&config, &agent->workloads, err);
+    if (workloads_new(&config, &agent->workloads, err) < 0)
+        return -1;
+    return workloads_set_report(agent->workloads, report, err);
 }
 
 static int start_migrations(struct agent *agent, struct error *err)
@@ -256,7 +262,7 @@ int agent_start(const struct agent_config *config, struct agent **ret, struct er
     if (take_lock(agent, err) < 0)
         return -1;
     find_engine(agent);
-    if (read_report(agent, &report, err) < 0 || start_workloads(agent, err) < 0 ||
+    if (read_report(agent, &report, err) < 0 || start_workloads(agent, report, err) < 0 ||
         start_migrations(agent, err) < 0 || start_images(agent, err) < 0 ||
         start_link(agent, report, err) < 0 || start_local(agent, err) < 0)
         return -1;

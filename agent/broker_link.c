@@ -75,7 +75,7 @@ static unsigned longer(unsigned ms)
 
 static json_object *workloads_for_broker(struct workloads *workloads)
 {
-    static const char *const members[] = {"name", "state", "pid", "exit_status"};
+    static const char *const members[] = {"name", "state", "pid", "exit_status", "mask"};
     autojson *all = workloads_to_json(workloads);
     json_object *array = json_object_new_array();
     for (size_t i = 0; i < json_array_size(all); i++) {
@@ -287,7 +287,7 @@ void broker_link_poke(struct broker_link *link)
 }
 
 int broker_link_claim(struct broker_link *link, const struct workload_spec *spec, bool adopted,
-                      struct error *err)
+                      enum mask_grade grade, json_object **ret_mask, struct error *err)
 {
     AUTO(client) client = NULL;
     autofree char *path = xasprintf("%s/workloads/%s", link->node_path, spec->name);
@@ -299,10 +299,15 @@ int broker_link_claim(struct broker_link *link, const struct workload_spec *spec
     json_put(body, "command", command);
     json_put_str(body, "dir", spec->dir);
     json_put_bool(body, "adopted", adopted);
+    json_put_str(body, "mask", mask_grade_name(grade));
     autojson *reply = NULL;
     if (client_new(&link->config.broker, &client, err) < 0)
         return -1;
-    return client_request(client, "PUT", path, body, &reply, err);
+    if (client_request(client, "PUT", path, body, &reply, err) < 0)
+        return -1;
+    if (ret_mask)
+        *ret_mask = json_object_get(json_member(reply, "mask"));
+    return 0;
 }
 
 json_object *broker_link_status(struct broker_link *link)

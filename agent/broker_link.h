@@ -37,6 +37,6 @@ void broker_link_poke(struct broker_link *link);
 /* Claims a workload's name for this node, before anything is started. Errors: the broker's
  * (ERROR_CONFLICT: it runs elsewhere), ERROR_UNREACHABLE. */
 int broker_link_claim(struct broker_link *link, const struct workload_spec *spec, bool adopted,
-                      struct error *err);
+                      enum mask_grade grade, json_object **ret_mask, struct error *err);
 /* {"broker":URL,"connected":true,"seen_at_ms":…}; the caller owns it. */
 json_object *broker_link_status(struct broker_link *link);

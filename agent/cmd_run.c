@@ -47,6 +47,22 @@ static int absolute(const char *option, const char *path, char **ret, struct err
     return 0;
 }
 
+static void print_mask(const char *pool, json_object *mask)
+{
+    json_object *lacks = json_member(mask, "lacks");
+    if (!mask)
+        return;
+    printf("mask: %s, epoch %lld of pool %s", json_str(mask, "grade"),
+           (long long)json_int(mask, "epoch"), pool);
+    if (json_member(mask, "sites"))
+        printf(", %lld CPUID instructions", (long long)json_int(mask, "sites"));
+    if (json_object_is_type(lacks, json_type_object)) {
+        json_object_object_foreach(lacks, name, count)
+            printf(", %lld %s", (long long)json_object_get_int64(count), name);
+    }
+    putchar('\n');
+}
+
 int cmd_run(const struct cli_args *args, struct error *err)
 {
     AUTO(client) client = NULL;
@@ -68,6 +84,8 @@ int cmd_run(const struct cli_args *args, struct error *err)
     json_put_str(body, "pool", cli_value(args, "pool", NULL));
     json_put_str(body, "dir", dir);
     json_put_str(body, "cwd", cwd);
+    json_put_str(body, "mask", cli_value(args, "mask", "auto"));
+    json_put_str(body, "mask_require", cli_value(args, "mask-require", NULL));
     json_put(body, "command", command);
     json_put(body, "env", environment(args));
     if (client_request(client, "POST", "/v1/run", body, &reply, err) < 0)
@@ -78,6 +96,7 @@ int cmd_run(const struct cli_args *args, struct error *err)
     } else {
         printf("%s runs as pid %lld; its folder is %s\n", json_str(reply, "name"),
                (long long)json_int(reply, "pid"), json_str(reply, "dir"));
+        print_mask(json_str(reply, "pool"), json_member(reply, "mask"));
     }
     return 0;
 }

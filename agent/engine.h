@@ -37,6 +37,9 @@ struct engine_job {
     const char *image_dir;  /* images only */
     const char *work_dir;   /* logs: dump.log, restore.log, engine's own output */
     const char *cgroup_dir; /* the workload's cgroup folder; "" when there is none */
+    bool frozen;            /* dump: the tasks' cgroup is frozen, and after a failure or an abort it
+                               is again; the caller lets it run on */
+    pid_t own_tracer; /* preflight: this process may trace it, and will let go; 0: nobody may */
     uint64_t timeout_ms;
 };
 
@@ -49,7 +52,8 @@ struct engine_result {
 /* Whether the tree can be dumped, as far as the engine can say without touching it. */
 int engine_preflight(struct engine *engine, const struct engine_job *job, struct error *err);
 /* Dumps and leaves all tasks stopped (SIGSTOP). On failure the tasks run again (engine_abort
- * has been done) and the error says so, or says that it could not be proved. */
+ * has been done) and the error says so, or says that it could not be proved; with `frozen`, they
+ * are frozen. */
 int engine_dump(struct engine *engine, const struct engine_job *job, struct engine_result *result,
                 struct error *err);
 /* The command that restores with all tasks left stopped and detached; it is run under the

@@ -17,6 +17,7 @@
 #define CHECK_MS        20000
 #define GRACE_MS        2000 /* between SIGTERM and SIGKILL */
 #define CONTINUE_MS     5000 /* for tasks to be seen running again */
+#define FREEZE_MS       2000
 #define STOPPED_MS      1000 /* for tasks to be seen stopped after a dump */
 #define ARGUMENTS_MAX   40
 #define CMDLINE_MAX     (1024UL * 1024)
@@ -261,6 +262,9 @@ static int run_dump(const struct engine *engine, const struct engine_job *job,
     add_two(&a, "--tree", number);
     snprintf(number, sizeof(number), "%lu", CRIU_GHOST_LIMIT_BYTES);
     add_two(&a, "--ghost-limit", number);
+    autofree char *tasks = xasprintf("%s/" CGROUP_TASKS, job->cgroup_dir);
+    if (job->frozen)
+        add_two(&a, "--freeze-cgroup", tasks);
     struct process_job child = {.argv = a.items,
                                 .env = env,
                                 .output_path = output,
@@ -278,6 +282,13 @@ static int dump_failed(struct engine *engine, const struct engine_job *job,
                        const struct process_list *stopped, struct error *err)
 {
     struct error why = {0};
+    if (job->frozen) {
+        struct error first = *err;
+        if (engine_abort(engine, job, stopped->pids, &why) < 0)
+            error_set(err, first.kind, "%s; and its tasks could not be frozen again: %s",
+                      first.message, why.message);
+        return -1;
+    }
     if (engine_abort(engine, job, stopped->pids, &why) < 0) {
         struct error first = *err;
         return error_set(
@@ -311,9 +322,12 @@ static int dump_stopped(struct engine *engine, const struct engine_job *job,
                          out.exit_status, result->log_tail);
     *result->log_tail = '\0';
     struct process_list tree = {0};
+    autofree char *tasks = xasprintf("%s/" CGROUP_TASKS, job->cgroup_dir);
     int rc = criu_tree(job, &tree, err);
+    if (rc == 0 && job->frozen)
+        rc = cgroup_thaw(tasks, err); /* out of the freezer, straight into their stops */
     if (rc == 0)
-        rc = process_wait_stopped(tree.pids, STOPPED_MS, err);
+        rc = process_wait_stopped(tree.pids, 0, STOPPED_MS, err);
     free(tree.pids);
     return rc < 0 ? error_wrap(err, "criu dumped, and left a task running") : 0;
 }
@@ -406,10 +420,10 @@ int engine_abort(struct engine *engine, const struct engine_job *job, const pid_
     int rc = criu_tree(job, &tree, err);
     if (rc == 0) {
         kill_left_engines(&tree, job);
-        rc = cgroup_thaw(tasks, err);
+        rc = job->frozen ? cgroup_freeze(tasks, FREEZE_MS, err) : cgroup_thaw(tasks, err);
     }
-    if (rc == 0)
-        rc = process_continue(tree.pids, keep_stopped, CONTINUE_MS, err);
+    if (rc == 0 && !job->frozen)
+        rc = process_continue(tree.pids, keep_stopped, 0, CONTINUE_MS, err);
     free(tree.pids);
     return rc;
 }

@@ -86,7 +86,7 @@ static int check_namespace(pid_t pid, const char *name, const char *meaning, str
                      pid, meaning);
 }
 
-static int check_status(pid_t pid, struct error *err)
+static int check_status(const struct engine_job *job, pid_t pid, struct error *err)
 {
     char path[64];
     autofree char *text = NULL;
@@ -96,7 +96,7 @@ static int check_status(pid_t pid, struct error *err)
     const char *tracer = strstr(text, "\nTracerPid:"), *seccomp = strstr(text, "\nSeccomp:");
     pid_t tracer_pid = tracer ? (pid_t)strtol(tracer + 11, NULL, 10) : 0;
     struct process_stat stat = {.comm = "?"};
-    if (tracer_pid) {
+    if (tracer_pid && tracer_pid != job->own_tracer) {
         process_stat_read(tracer_pid, &stat, NULL);
         return error_set(err, ERROR_CONFLICT,
                          "process %d is traced by '%s' (pid %d); detach it "
@@ -260,8 +260,10 @@ static int check_terminals(const struct look *look, struct error *err)
     return 0;
 }
 
-static int check_all(struct look *look, pid_t root, struct criu_needs *ret, struct error *err)
+static int check_all(struct look *look, const struct engine_job *job, struct criu_needs *ret,
+                     struct error *err)
 {
+    pid_t root = job->root_pid;
     struct process_stat first;
     if (process_stat_read(root, &first, err) < 0)
         return -1;
@@ -272,8 +274,9 @@ static int check_all(struct look *look, pid_t root, struct criu_needs *ret, stru
         pid_t pid = look->tree->pids[i];
         struct process_stat stat;
         if (check_namespace(pid, "pid", "pid namespace", err) < 0 ||
-            check_namespace(pid, "user", "user namespace", err) < 0 || check_status(pid, err) < 0 ||
-            check_session(look, first.sid, pid, err) < 0 || check_fds(look, pid, err) < 0)
+            check_namespace(pid, "user", "user namespace", err) < 0 ||
+            check_status(job, pid, err) < 0 || check_session(look, first.sid, pid, err) < 0 ||
+            check_fds(look, pid, err) < 0)
             return -1;
         if (process_stat_read(pid, &stat, NULL) == 0 && stat.tty && !look->masters.count)
             ret->shell_job = true;
@@ -289,7 +292,7 @@ int criu_preflight(const struct engine_job *job, struct criu_needs *ret, struct 
     struct look look = {.tree = &tree};
     int rc = criu_tree(job, &tree, err);
     if (rc == 0)
-        rc = check_all(&look, job->root_pid, ret, err);
+        rc = check_all(&look, job, ret, err);
     free(tree.pids);
     free(look.masters.pids);
     free(look.slaves.pids);

@@ -15,6 +15,7 @@
 
 #include "cleanup.h"
 #include "file.h"
+#include "mask_environment.h"
 #include "process.h"
 
 #define ROLE_LOCAL          1 /* root, or a member of the group */
@@ -113,9 +114,14 @@ static int opt_list(json_object *body, const char *name, size_t most, const char
 }
 
 static int claim(const struct local_api *api, const struct workload_spec *spec, bool adopted,
-                 struct error *err)
+                 enum mask_grade grade, json_object **ret_mask, struct error *err)
 {
-    return api->config.claim ? api->config.claim(api->config.ctx, spec, adopted, err) : 0;
+    if (!api->config.claim)
+        return grade == MASK_GRADE_OFF
+                   ? 0
+                   : error_set(err, ERROR_REJECTED,
+                               "run: mask: without a broker there is no mask; ask for 'off'");
+    return api->config.claim(api->config.ctx, spec, adopted, grade, ret_mask, err);
 }
 
 static int reply_info(struct http_reply *reply, unsigned status, struct workload_info *info)
@@ -125,19 +131,64 @@ static int reply_info(struct http_reply *reply, unsigned status, struct workload
     return 0;
 }
 
-static int run_spec(const struct local_api *api, struct workload_spec *spec,
+/* Starts it as the broker's answer to the claim says. */
+static int run_claimed(const struct local_api *api, struct workload_spec *spec, json_object *answer,
+                       struct workload_info *ret, struct error *err)
+{
+    struct workload_mask mask = {0};
+    char **env = NULL;
+    json_object *variables = NULL;
+    int rc = workload_mask_decode("claim", answer, &mask, err);
+    if (rc == 0 && answer)
+        rc = json_get_array("claim: mask", answer, "env", MASK_ENVIRONMENT_VARIABLES_MAX,
+                            &variables, err);
+    if (rc == 0 && answer)
+        rc = mask_environment_merge(variables, spec->env ? spec->env : workload_plain_env, &env,
+                                    err);
+    if (rc == 0) {
+        spec->mask = &mask;
+        if (env)
+            spec->env = (const char *const *)env;
+        rc = workloads_run(api->config.workloads, spec, ret, err);
+    }
+    mask_environment_free(env);
+    workload_mask_done(&mask);
+    return rc;
+}
+
+static int run_spec(const struct local_api *api, struct workload_spec *spec, enum mask_grade grade,
                     struct http_reply *reply, struct error *err)
 {
     struct workload_info info = {0};
     autofree char *dir = NULL;
+    autojson *answer = NULL;
     if (workload_spec_check(spec, err) < 0 ||
         workloads_check(api->config.workloads, spec, &dir, err) < 0)
         return -1;
     spec->dir = dir;
-    if (claim(api, spec, false, err) < 0 ||
-        workloads_run(api->config.workloads, spec, &info, err) < 0)
+    if (claim(api, spec, false, grade, &answer, err) < 0)
+        return -1;
+    if (grade != MASK_GRADE_OFF && !answer)
+        return error_set(err, ERROR_FAILED,
+                         "workload '%s' was not started: the broker told of no mask; is it older "
+                         "than this agent?",
+                         spec->name);
+    if (run_claimed(api, spec, answer, &info, err) < 0)
         return -1;
     return reply_info(reply, 201, &info);
+}
+
+/* Without a broker there is nothing to choose: "auto" is off. */
+static int choose_grade(const struct local_api *api, json_object *body, enum mask_grade *ret,
+                        struct error *err)
+{
+    const char *wanted = NULL, *require = NULL;
+    if (json_opt_str("run", body, "mask", &wanted, err) < 0 ||
+        json_opt_str("run", body, "mask_require", &require, err) < 0)
+        return -1;
+    if (!api->config.claim && !wanted)
+        wanted = mask_grade_name(MASK_GRADE_OFF);
+    return workloads_mask_choose(api->config.workloads, wanted, require, ret, err);
 }
 
 static int post_run(struct http_request *req, struct http_reply *reply, struct error *err)
@@ -147,11 +198,13 @@ static int post_run(struct http_request *req, struct http_reply *reply, struct e
     autofree const char **command = NULL, **env = NULL;
     struct workload_spec spec = {
         .pool = NULL, .uid = req->peer_uid, .gid = group_of(req->peer_uid)};
+    enum mask_grade grade = MASK_GRADE_OFF;
     if (http_request_json(req, &body, err) < 0 ||
         json_get_str("run", body, "name", &spec.name, err) < 0 ||
         json_opt_str("run", body, "pool", &spec.pool, err) < 0 ||
         json_opt_str("run", body, "dir", &spec.dir, err) < 0 ||
-        json_opt_str("run", body, "cwd", &spec.cwd, err) < 0 || check_pool(spec.pool, err) < 0)
+        json_opt_str("run", body, "cwd", &spec.cwd, err) < 0 || check_pool(spec.pool, err) < 0 ||
+        choose_grade(api, body, &grade, err) < 0)
         return -1;
     json_object *array = NULL;
     if (json_get_array("run", body, "command", COMMAND_ITEMS_MAX, &array, err) < 0 ||
@@ -162,7 +215,7 @@ static int post_run(struct http_request *req, struct http_reply *reply, struct e
     spec.env = env;
     if (!spec.pool)
         spec.pool = api->config.default_pool;
-    return run_spec(api, &spec, reply, err);
+    return run_spec(api, &spec, grade, reply, err);
 }
 
 /* --- the others ---------------------------------------------------------------------------- */
@@ -201,7 +254,7 @@ static int post_adopt(struct http_request *req, struct http_reply *reply, struct
         workloads_check(api->config.workloads, &spec, &dir, err) < 0)
         return -1;
     spec.dir = dir;
-    if (claim(api, &spec, true, err) < 0 ||
+    if (claim(api, &spec, true, MASK_GRADE_OFF, NULL, err) < 0 ||
         workloads_adopt(api->config.workloads, spec.name, spec.pool, (pid_t)pid, &info, err) < 0)
         return -1;
     return reply_info(reply, 201, &info);

@@ -18,8 +18,11 @@ struct local_api_config {
     const char *default_pool;    /* for a run or adopt that names none */
     struct workloads *workloads; /* borrowed; outlives the server */
     /* Claims the name at the broker before anything is started; `dir` is resolved. May be NULL
-     * (no broker: nothing is claimed). On -1 the caller gets *err as it is. */
-    int (*claim)(void *ctx, const struct workload_spec *spec, bool adopted, struct error *err);
+     * (no broker: nothing is claimed, and nothing is masked). `grade` is the mask's that it is to
+     * be born under; *ret_mask what the broker says of it, owned by the caller, NULL with OFF. On
+     * -1 the caller gets *err as it is. */
+    int (*claim)(void *ctx, const struct workload_spec *spec, bool adopted, enum mask_grade grade,
+                 json_object **ret_mask, struct error *err);
     /* GET /v1/status: the agent's own account of itself; the caller owns it. May be NULL. */
     json_object *(*status)(void *ctx);
     void *ctx;

@@ -29,6 +29,8 @@ static const struct cli_option run_options[] = {
     {"dir", 0, "DIR", false,
      "the folder that moves with it (default: one of its own under the agent's state folder)"},
     {"cwd", 0, "DIR", false, "where the command starts (default: its folder)"},
+    {"mask", 0, "GRADE", false, "how firmly it is held to the pool's CPUID mask: auto, hardware, detour, environment, off (default: auto)"},
+    {"mask-require", 0, "GRADE", false, "refuse to start it below this grade"},
     {"env", 0, "NAME=VALUE", true, "a variable beside PATH, HOME, LANG, LC_ALL and TZ; may be repeated"},
     SOCKET, OUTPUT, {0},
 };

@@ -471,3 +471,8 @@ size_t mask_tracer_threads(const struct mask_tracer *tracer)
 {
     return tracer->tasks.count;
 }
+
+bool mask_tracer_waits(const struct mask_tracer *tracer)
+{
+    return tracer->tasks.held > 0;
+}

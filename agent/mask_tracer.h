@@ -62,4 +62,6 @@ bool mask_tracer_ended(const struct mask_tracer *tracer, int *ret_status);
 const struct mask_process *mask_tracer_process(const struct mask_tracer *tracer);
 /* The most that any process of the tree has had of each, since this tracer began. */
 struct mask_coverage mask_tracer_coverage(const struct mask_tracer *tracer);
+/* Whether it has to be called again soon, though nothing stops. */
+bool mask_tracer_waits(const struct mask_tracer *tracer);
 size_t mask_tracer_threads(const struct mask_tracer *tracer); /* that are traced now */

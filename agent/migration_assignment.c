@@ -17,6 +17,7 @@ static const struct json_field fields[] = {
     JSON_FIELD(assignment, dir, JSON_STR, 0),
     JSON_FIELD(assignment, pool, JSON_STR, 0),
     JSON_FIELD(assignment, command, JSON_ANY, 0),
+    JSON_FIELD(assignment, mask, JSON_ANY, 0),
     JSON_FIELD(assignment, max_bytes, JSON_U64, 0),
     JSON_FIELD(assignment, deadline_at_ms, JSON_I64, 0),
     JSON_FIELD(assignment, look_again, JSON_BOOL, 0),
@@ -64,7 +65,7 @@ static int check(struct assignment *a, struct error *err)
     for (size_t i = 0; i < json_array_size(a->command); i++)
         if (!json_object_is_type(json_array_item(a->command, i), json_type_string))
             return error_set(err, ERROR_INVALID, "command: expected an array of strings");
-    return 0;
+    return workload_mask_decode("assignment", a->mask, &a->birth_mask, err);
 }
 
 int assignment_decode(json_object *json, struct assignment *ret, struct error *err)
@@ -86,6 +87,7 @@ json_object *assignment_to_json(const struct assignment *assignment)
 void assignment_done(struct assignment *assignment)
 {
     json_release(fields, assignment);
+    workload_mask_done(&assignment->birth_mask);
     *assignment = (struct assignment){0};
 }
 

@@ -9,6 +9,7 @@
 #include "error.h"
 #include "json.h"
 #include "migration_states.h"
+#include "workload_mask.h"
 
 struct assignment {
     char *migration, *workload; /* owned, as are the other strings */
@@ -17,6 +18,7 @@ struct assignment {
     json_object *peer; /* owned */
     char *ticket, *dir, *pool;
     json_object *command; /* owned; array of strings */
+    json_object *mask;    /* owned; as it came; NULL: none */
     uint64_t max_bytes;
     int64_t deadline_at_ms;
     bool look_again; /* source: show with the dump what the stopped workload has */
@@ -25,6 +27,7 @@ struct assignment {
     enum migration_action what;
     bool is_source;
     const char *peer_node, *peer_address; /* borrowed from peer */
+    struct workload_mask birth_mask;      /* owned; from mask */
 };
 
 /* Decodes and checks: names, role, action, an absolute folder without links up. *ret is zeroed

@@ -41,13 +41,25 @@ static bool held_by_us(struct migration *m, struct workload_info *info)
     return false;
 }
 
+/* The tracer of its mask, a child of its shim; 0: there is none. */
+static pid_t own_tracer(const struct workload_info *info)
+{
+    struct process_stat stat;
+    pid_t tracer = workload_mask_is_traced(&info->mask) ? process_tracer(info->root_pid) : 0;
+    return tracer && process_stat_read(tracer, &stat, NULL) == 0 && stat.ppid == info->shim_pid
+               ? tracer
+               : 0;
+}
+
 static void fill_job(struct migration *m, struct engine_job *job, const char *image_dir,
-                     const char *cgroup_dir)
+                     const struct workload_info *info)
 {
     *job = (struct engine_job){.root_pid = m->journal.root_pid,
                                .image_dir = image_dir,
                                .work_dir = m->log_dir,
-                               .cgroup_dir = cgroup_dir,
+                               .cgroup_dir = info->cgroup_dir,
+                               .frozen = workload_mask_is_traced(&info->mask),
+                               .own_tracer = own_tracer(info),
                                .timeout_ms = m->all->config.dump_timeout_ms};
 }
 
@@ -119,7 +131,7 @@ static int check_dump(struct migration *m, struct engine *engine, const struct w
     m->journal.stopped_pids = stopped.pids;
     m->journal.root_pid = info->root_pid;
     struct engine_job job;
-    fill_job(m, &job, image_dir, info->cgroup_dir);
+    fill_job(m, &job, image_dir, info);
     return engine_preflight(engine, &job, err);
 }
 
@@ -158,11 +170,15 @@ static int freeze(struct migration *m, struct engine *engine, const struct workl
     struct workloads *workloads = m->all->config.workloads;
     struct engine_result result = {0};
     struct engine_job job;
-    fill_job(m, &job, image_dir, info->cgroup_dir);
+    fill_job(m, &job, image_dir, info);
     if (migration_begin(m, JOURNAL_DUMPING, err) < 0)
         return -1;
     if (workloads_hold(workloads, workload_of(m), m->id, err) < 0)
         return -1;
+    if (workloads_let_go(workloads, workload_of(m), err) < 0) {
+        undo_dump(m, err);
+        return -1;
+    }
     if (engine_dump(engine, &job, &result, err) < 0) {
         snprintf(log, log_bytes, "%s", result.log_tail);
         undo_dump(m, err);
@@ -230,7 +246,7 @@ static int abort_dump(struct migration *m, const struct workload_info *info, str
         return -1;
     autofree char *image_dir = migration_image_dir(m);
     struct engine_job job;
-    fill_job(m, &job, image_dir, info->cgroup_dir);
+    fill_job(m, &job, image_dir, info);
     if (job.root_pid <= 0)
         job.root_pid = info->root_pid;
     return engine_abort(engine, &job, m->journal.stopped_pids, err);

@@ -49,7 +49,8 @@ static void fill_spec(const struct migration *m, struct workload_spec *spec, con
     *spec = (struct workload_spec){.name = a->workload,
                                    .pool = a->pool ? a->pool : "default",
                                    .dir = a->dir,
-                                   .command = command};
+                                   .command = command,
+                                   .mask = &a->birth_mask};
 }
 
 static int check_room(const struct migration *m, const char *dir, struct error *err)

@@ -223,8 +223,9 @@ static bool look_at_thread(pid_t pid, pid_t tid, struct thread_look *ret)
 
 /* Calls `check` for each thread of `pids`; true when it was true for all. The first that was not
  * is in *ret_bad. */
-static bool all_threads(const pid_t *pids, const pid_t *except,
-                        bool (*check)(const struct thread_look *), struct thread_look *ret_bad)
+static bool all_threads(const pid_t *pids, const pid_t *except, pid_t own_tracer,
+                        bool (*check)(const struct thread_look *, pid_t),
+                        struct thread_look *ret_bad)
 {
     for (; pids && *pids; pids++) {
         char path[64];
@@ -239,7 +240,7 @@ static bool all_threads(const pid_t *pids, const pid_t *except,
             pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
             if (tid <= 0 || !look_at_thread(*pids, tid, &look))
                 continue;
-            good = check(&look);
+            good = check(&look, own_tracer);
             if (!good)
                 *ret_bad = look;
         }
@@ -250,9 +251,9 @@ static bool all_threads(const pid_t *pids, const pid_t *except,
     return true;
 }
 
-static bool thread_runs(const struct thread_look *look)
+static bool thread_runs(const struct thread_look *look, pid_t own_tracer)
 {
-    if (look->tracer || look->state == 'T' || look->state == 't')
+    if ((look->tracer && look->tracer != own_tracer) || look->state == 'T' || look->state == 't')
         return false;
     if (look->state != 'R')
         return true; /* asleep, as tasks are, or at its end */
@@ -267,8 +268,10 @@ static bool thread_runs(const struct thread_look *look)
     return false;
 }
 
-static bool thread_is_stopped(const struct thread_look *look)
+static bool thread_is_stopped(const struct thread_look *look, pid_t own_tracer)
 {
+    if (look->state == 't') /* as a stopped one shows that is traced */
+        return own_tracer && look->tracer == own_tracer;
     return look->state == 'T' || look->state == 'Z' || look->state == 'X';
 }
 
@@ -284,8 +287,8 @@ static void describe(const struct thread_look *bad, char *text, size_t size)
         snprintf(text + n, size - (size_t)n, " and traced by process %d", bad->tracer);
 }
 
-int process_continue(const pid_t *pids, const pid_t *keep_stopped, uint64_t timeout_ms,
-                     struct error *err)
+int process_continue(const pid_t *pids, const pid_t *keep_stopped, pid_t own_tracer,
+                     uint64_t timeout_ms, struct error *err)
 {
     int64_t deadline = process_now_ms() + (int64_t)timeout_ms;
     struct thread_look bad = {0};
@@ -293,7 +296,7 @@ int process_continue(const pid_t *pids, const pid_t *keep_stopped, uint64_t time
         for (const pid_t *p = pids; p && *p; p++)
             if (!process_list_has(keep_stopped, *p) && kill(*p, SIGCONT) < 0 && errno != ESRCH)
                 return error_errno(err, ERROR_FAILED, "cannot continue process %d", *p);
-        if (all_threads(pids, keep_stopped, thread_runs, &bad))
+        if (all_threads(pids, keep_stopped, own_tracer, thread_runs, &bad))
             return 0;
         if (process_now_ms() >= deadline)
             break;
@@ -305,11 +308,12 @@ int process_continue(const pid_t *pids, const pid_t *keep_stopped, uint64_t time
                      timeout_ms);
 }
 
-int process_wait_stopped(const pid_t *pids, uint64_t timeout_ms, struct error *err)
+int process_wait_stopped(const pid_t *pids, pid_t own_tracer, uint64_t timeout_ms,
+                         struct error *err)
 {
     int64_t deadline = process_now_ms() + (int64_t)timeout_ms;
     struct thread_look bad = {0};
-    while (!all_threads(pids, NULL, thread_is_stopped, &bad)) {
+    while (!all_threads(pids, NULL, own_tracer, thread_is_stopped, &bad)) {
         if (process_now_ms() >= deadline) {
             char text[256];
             describe(&bad, text, sizeof(text));

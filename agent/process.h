@@ -39,13 +39,15 @@ int process_list_tree(pid_t root, bool with_root, struct process_list *list, str
 void process_list_stopped(const pid_t *pids, struct process_list *ret);
 
 /* SIGCONT to every process of `pids` but those in keep_stopped (both 0-terminated; NULL is
- * empty), then proves by looking that each of their threads runs: not stopped, not traced, and
- * either asleep as tasks are or gaining CPU time between two looks. A process that has ended in
- * the meantime ran. Errors: ERROR_FAILED naming the task and its state after timeout_ms. */
-int process_continue(const pid_t *pids, const pid_t *keep_stopped, uint64_t timeout_ms,
-                     struct error *err);
-/* Waits until every thread of `pids` is stopped. */
-int process_wait_stopped(const pid_t *pids, uint64_t timeout_ms, struct error *err);
+ * empty), then proves by looking that each of their threads runs: not stopped, not traced (but by
+ * own_tracer, if that is not 0), and either asleep as tasks are or gaining CPU time between two
+ * looks. A process that has ended in the meantime ran. Errors: ERROR_FAILED naming the task and its
+ * state after timeout_ms. */
+int process_continue(const pid_t *pids, const pid_t *keep_stopped, pid_t own_tracer,
+                     uint64_t timeout_ms, struct error *err);
+/* Waits until every thread of `pids` is stopped; with own_tracer (or 0), by that too. */
+int process_wait_stopped(const pid_t *pids, pid_t own_tracer, uint64_t timeout_ms,
+                         struct error *err);
 
 /* A child in a process group of its own, with a time limit. */
 struct process_job {

@@ -20,6 +20,7 @@
 #include "process.h"
 
 #define ASK_TIMEOUT_MS 5000
+#define HAND_OVER_MS   20000
 #define HIGH_FD        16 /* out of the way of the numbers that the shim expects */
 
 static const char *const order_keys[] = {
@@ -205,7 +206,8 @@ int shim_connect(const char *run_dir, int *ret_fd, struct error *err)
     return 0;
 }
 
-static int ask(const char *run_dir, const char *request, char *line, size_t size, struct error *err)
+static int ask(const char *run_dir, const char *request, uint64_t timeout_ms, char *line,
+               size_t size, struct error *err)
 {
     autoclose int fd = -1;
     if (shim_connect(run_dir, &fd, err) < 0)
@@ -213,7 +215,7 @@ static int ask(const char *run_dir, const char *request, char *line, size_t size
     ssize_t length = (ssize_t)strlen(request);
     if (send(fd, request, (size_t)length, MSG_NOSIGNAL) != length)
         return error_errno(err, ERROR_UNREACHABLE, "cannot talk to the shim of %s", run_dir);
-    int64_t deadline = process_now_ms() + ASK_TIMEOUT_MS;
+    int64_t deadline = process_now_ms() + (int64_t)timeout_ms;
     do { /* its own news may come before the answer */
         if (read_line(fd, deadline, line, size, err) < 0)
             return error_wrap(err, "asking the shim of %s", run_dir);
@@ -224,7 +226,7 @@ static int ask(const char *run_dir, const char *request, char *line, size_t size
 int shim_ask_status(const char *run_dir, struct shim_status *ret, struct error *err)
 {
     char line[SHIM_LINE_MAX];
-    if (ask(run_dir, "status\n", line, sizeof(line), err) < 0)
+    if (ask(run_dir, "status\n", ASK_TIMEOUT_MS, line, sizeof(line), err) < 0)
         return -1;
     *ret = (struct shim_status){.exit_status = -1};
     if (sscanf(line, "running %d", &ret->root) == 1) {
@@ -242,9 +244,27 @@ int shim_signal(const char *run_dir, int signal, struct error *err)
 {
     char line[SHIM_LINE_MAX], request[32];
     snprintf(request, sizeof(request), "signal %d\n", signal);
-    if (ask(run_dir, request, line, sizeof(line), err) < 0)
+    if (ask(run_dir, request, ASK_TIMEOUT_MS, line, sizeof(line), err) < 0)
         return -1;
     return strcmp(line, "ok") == 0 ? 0 : said_error(line, err);
+}
+
+static int hand_over(const char *run_dir, const char *request, struct error *err)
+{
+    char line[SHIM_LINE_MAX];
+    if (ask(run_dir, request, HAND_OVER_MS, line, sizeof(line), err) < 0)
+        return -1;
+    return strcmp(line, "ok") == 0 ? 0 : said_error(line, err);
+}
+
+int shim_detach(const char *run_dir, struct error *err)
+{
+    return hand_over(run_dir, "detach\n", err);
+}
+
+int shim_attach(const char *run_dir, struct error *err)
+{
+    return hand_over(run_dir, "attach\n", err);
 }
 
 int shim_read_exit(const char *run_dir, int *ret_status, struct error *err)

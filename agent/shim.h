@@ -17,6 +17,9 @@
  *
  *     agent: status            shim: running PID, or exited STATUS (others of the tree live on)
  *     agent: signal NUMBER     shim: ok, or error CODE MESSAGE (the signal goes to the root)
+ *     agent: detach            shim: ok, or error CODE MESSAGE (masked only: it is frozen, and
+ *                              nobody traces it: an engine may)
+ *     agent: attach            shim: likewise (it is traced again, and thawed)
  *                              shim, by itself: exit STATUS (the root has ended and exit.json is
  *                              there; said first to who connects after that)
  *
@@ -40,23 +43,27 @@
 #define SHIM_EXIT_NAME   "exit.json"
 #define SHIM_LOG_NAME    "shim.log"
 
-/* The keys of the orders. The last three may come more than once. */
-#define SHIM_ORDERS(X)                                                                        \
-    X(MODE, "mode")           /* run, restore, adopt */                                       \
-    X(RUN_DIR, "run_dir")     /* for shim.sock, exit.json, shim.log */                        \
-    X(TASKS_DIR, "tasks_dir") /* the cgroup of the workload's tasks; "" for none */           \
-    X(SHIM_DIR, "shim_dir")   /* the cgroup of the shim itself; "" for none */                \
-    X(LOG_DIR, "log_dir")     /* run: the workload's folder, for stdout.log and stderr.log */ \
-    X(CWD, "cwd")             /* run */                                                       \
-    X(UID, "uid")             /* run: whose the workload is */                                \
-    X(GID, "gid")                                                                             \
-    X(PID, "pid")               /* adopt */                                                   \
-    X(PIDFILE, "pidfile")       /* restore: where the engine writes the root's pid */         \
-    X(OUTPUT, "output")         /* restore: the engine's own output */                        \
-    X(TIMEOUT_MS, "timeout_ms") /* restore: after which everything it made is killed */       \
-    X(GROUP, "group")           /* run: a supplementary group */                              \
-    X(ARG, "arg")               /* run, restore: the command */                               \
-    X(ENV, "env")               /* run, restore: the command's environment */
+/* The keys of the orders. A mask's are given for the grade "detour" alone. The last three may come
+ * more than once. */
+#define SHIM_ORDERS(X)                                                                         \
+    X(MODE, "mode")           /* run, restore, adopt */                                        \
+    X(RUN_DIR, "run_dir")     /* for shim.sock, exit.json, shim.log */                         \
+    X(TASKS_DIR, "tasks_dir") /* the cgroup of the workload's tasks; "" for none */            \
+    X(SHIM_DIR, "shim_dir")   /* the cgroup of the shim itself; "" for none */                 \
+    X(LOG_DIR, "log_dir")     /* run: the workload's folder, for stdout.log and stderr.log */  \
+    X(CWD, "cwd")             /* run */                                                        \
+    X(UID, "uid")             /* run: whose the workload is */                                 \
+    X(GID, "gid")                                                                              \
+    X(PID, "pid")                   /* adopt */                                                \
+    X(PIDFILE, "pidfile")           /* restore: where the engine writes the root's pid */      \
+    X(OUTPUT, "output")             /* restore: the engine's own output */                     \
+    X(TIMEOUT_MS, "timeout_ms")     /* restore: after which everything it made is killed */    \
+    X(MASK_PROGRAM, "mask_program") /* cpuagent-mask; "" or not given: no mask of this kind */ \
+    X(MASK_TABLE, "mask_table")     /* the file of its table */                                \
+    X(MASK_CACHE, "mask_cache")     /* the folder of its cache; "" for none */                 \
+    X(GROUP, "group")               /* run: a supplementary group */                           \
+    X(ARG, "arg")                   /* run, restore: the command */                            \
+    X(ENV, "env")                   /* run, restore: the command's environment */
 
 enum shim_order {
 #define X(order, key) SHIM_ORDER_##order,
@@ -102,6 +109,9 @@ struct shim_status {
 /* Both open a connection of their own, ask, and wait at most 5 s. */
 int shim_ask_status(const char *run_dir, struct shim_status *ret, struct error *err);
 int shim_signal(const char *run_dir, int signal, struct error *err);
+/* A masked workload: gives the tree to an engine, frozen, or takes it back. At most 20 s. */
+int shim_detach(const char *run_dir, struct error *err);
+int shim_attach(const char *run_dir, struct error *err);
 
 /* What exit.json of that folder says. Errors: ERROR_NOT_FOUND, ERROR_FAILED. */
 int shim_read_exit(const char *run_dir, int *ret_status, struct error *err);

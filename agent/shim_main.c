@@ -24,13 +24,19 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "file.h"
+#include "mask_filter.h"
 #include "process.h"
 #include "shim.h"
+#include "shim_mask.h"
 
-#define CLIENTS_MAX     8
-#define LIST_MAX        65536 /* arguments, variables, groups: each */
-#define KILL_MS         5000
-#define ADOPTED_POLL_MS 100 /* between looks whether an adopted tree is empty */
+#define CLIENTS_MAX        8
+#define LIST_MAX           65536 /* arguments, variables, groups: each */
+#define KILL_MS            5000
+#define EMPTY_POLL_MS      100 /* between looks whether an adopted or masked tree is empty */
+#define MASK_ASK_MS        5000
+#define MASK_START_MS      60000 /* a first look at a large program takes a second */
+#define MASK_DETACH_MS     15000
+#define MASK_RETRY_POLL_MS 200
 
 struct list {
     char **items; /* owned, NULL-terminated; the texts are borrowed from the orders */
@@ -54,6 +60,7 @@ struct shim {
     int64_t engine_deadline_ms;
     bool root_exited;
     int exit_status;
+    struct shim_mask mask; /* program NULL: none of a kind that has a tracer */
     struct client clients[CLIENTS_MAX];
 };
 
@@ -140,6 +147,11 @@ static void answer(struct shim *s, const char *format, ...)
     close(steal_fd(&s->answer_fd));
 }
 
+static bool is_masked(const struct shim *s)
+{
+    return s->mask.program != NULL;
+}
+
 static void kill_tree(struct shim *s)
 {
     const char *tasks = order_of(s, SHIM_ORDER_TASKS_DIR);
@@ -155,6 +167,7 @@ static void kill_tree(struct shim *s)
 static _Noreturn void give_up(struct shim *s, const struct error *err)
 {
     kill_tree(s);
+    shim_mask_stop(&s->mask);
     unlink(SHIM_SOCKET_NAME);
     fprintf(stderr, "cpuagent-shim: %s\n", err->message);
     answer(s, "error %s %s", error_code(err->kind), err->message);
@@ -207,14 +220,24 @@ static int open_log(const struct shim *s, const char *name, int as)
     return fd < 0 ? -1 : dup2(fd, as);
 }
 
-static _Noreturn void become_workload(const struct shim *s, int failure_fd)
+/* What a child waits for before it becomes the workload: that its tracer has it. */
+struct start {
+    int failure_fd; /* the child's end: what went wrong */
+    int go_fd;      /* the child's end: a byte when it may go on */
+};
+
+static _Noreturn void become_workload(const struct shim *s, const struct start *start)
 {
+    int failure_fd = start->failure_fd;
+    char byte;
     umask(022);
     reset_signals();
     if (cgroup_join(order_of(s, SHIM_ORDER_TASKS_DIR), 0, NULL) < 0)
         fail_child(failure_fd, "cannot join its cgroup");
     if (setsid() < 0)
         fail_child(failure_fd, "cannot make a session");
+    if (is_masked(s) && mask_filter_install() < 0)
+        fail_child(failure_fd, "cannot install the mask's seccomp filter");
     if (become_user(s) < 0)
         fail_child(failure_fd, "cannot become its user");
     if (chdir(order_of(s, SHIM_ORDER_CWD)) < 0)
@@ -228,12 +251,15 @@ static _Noreturn void become_workload(const struct shim *s, int failure_fd)
         fail_child(failure_fd, "cannot open stderr.log in its folder");
     if (close_range(3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
         fail_child(failure_fd, "cannot close descriptors");
+    if (read(start->go_fd, &byte, 1) != 1)
+        fail_child(failure_fd, "cannot wait for its tracer");
     execvpe(s->args.items[0], s->args.items, s->env.items);
     fail_child(failure_fd, "cannot execute");
 }
 
-static _Noreturn void become_engine(const struct shim *s, int failure_fd)
+static _Noreturn void become_engine(const struct shim *s, const struct start *start)
 {
+    int failure_fd = start->failure_fd;
     reset_signals();
     if (cgroup_join(order_of(s, SHIM_ORDER_TASKS_DIR), 0, NULL) < 0)
         fail_child(failure_fd, "cannot join the workload's cgroup");
@@ -250,16 +276,17 @@ static _Noreturn void become_engine(const struct shim *s, int failure_fd)
 }
 
 /* Forks; returns when the exec has happened, or gives up with the child's own words. */
-static pid_t start_child(struct shim *s, void (*become)(const struct shim *, int))
+static pid_t start_child(struct shim *s, void (*become)(const struct shim *, const struct start *),
+                         bool traced)
 {
     struct error err = {0};
     struct failure failure;
-    int ends[2];
+    int ends[2], go[2];
     if (!s->args.count) {
         error_set(&err, ERROR_INVALID, "the command is empty");
         give_up(s, &err);
     }
-    if (pipe2(ends, O_CLOEXEC) < 0) {
+    if (pipe2(ends, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0) {
         error_errno(&err, ERROR_FAILED, "cannot make a pipe");
         give_up(s, &err);
     }
@@ -268,9 +295,26 @@ static pid_t start_child(struct shim *s, void (*become)(const struct shim *, int
         error_errno(&err, ERROR_FAILED, "cannot fork");
         give_up(s, &err);
     }
-    if (pid == 0)
-        become(s, ends[1]);
+    if (pid == 0) {
+        const struct start start = {.failure_fd = ends[1], .go_fd = go[0]};
+        close(go[1]); /* else it would wait for itself when the shim is gone */
+        become(s, &start);
+    }
     close(ends[1]);
+    close(go[0]);
+    if (traced) {
+        char request[32];
+        snprintf(request, sizeof(request), "seize %d", pid);
+        if (shim_mask_ask(&s->mask, request, MASK_ASK_MS, &err) < 0) {
+            kill(pid, SIGKILL);
+            waitpid(pid, NULL, 0);
+            error_wrap(&err, "'%s' was not started", s->args.items[0]);
+            give_up(s, &err);
+        }
+    }
+    ssize_t put = write(go[1], "", 1);
+    (void)put; /* else the child says that it cannot wait */
+    close(go[1]);
     ssize_t n = read(ends[0], &failure, sizeof(failure));
     close(ends[0]);
     if (n == (ssize_t)sizeof(failure)) {
@@ -284,13 +328,19 @@ static pid_t start_child(struct shim *s, void (*become)(const struct shim *, int
 
 static void start_run(struct shim *s)
 {
-    s->root = start_child(s, become_workload);
+    struct error err = {0};
+    if (is_masked(s) && shim_mask_start(&s->mask, &err) < 0)
+        give_up(s, &err);
+    s->root = start_child(s, become_workload, is_masked(s));
+    s->mask.attached = is_masked(s);
+    if (is_masked(s) && shim_mask_wait(&s->mask, MASK_START_MS, &err) < 0)
+        give_up(s, &err);
     answer(s, "ok %d", s->root);
 }
 
 static void start_restore(struct shim *s)
 {
-    s->engine = start_child(s, become_engine);
+    s->engine = start_child(s, become_engine, false);
     s->engine_deadline_ms = process_now_ms() + number_of(s, SHIM_ORDER_TIMEOUT_MS);
 }
 
@@ -305,6 +355,9 @@ static void start_adopt(struct shim *s)
         error_errno(&err, ERROR_NOT_FOUND, "no process %d to watch", s->root);
         give_up(s, &err);
     }
+    /* It lost its shim and, with that, its tracer; it runs masked without one meanwhile. */
+    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, &err) < 0)
+        shim_mask_later(&s->mask, &err);
     answer(s, "ok %d", s->root);
 }
 
@@ -328,6 +381,10 @@ static void finish_restore(struct shim *s, int status)
         error_set(&err, ERROR_FAILED, "the restored root %d came back under process %d, not here",
                   s->root, stat.ppid);
         s->root = 0;
+        give_up(s, &err);
+    }
+    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, &err) < 0) {
+        error_wrap(&err, "the restored workload cannot be held to its mask");
         give_up(s, &err);
     }
     answer(s, "ok %d", s->root);
@@ -373,9 +430,32 @@ static void signal_root(struct shim *s, int number, char *reply, size_t size)
                  error_code(errno == ESRCH ? ERROR_NOT_FOUND : ERROR_FAILED), strerror(errno));
 }
 
+/* Gives the tree to an engine, or takes it back. Nothing else is done meanwhile. */
+static void hand_over(struct shim *s, bool attach, char *reply, size_t size)
+{
+    struct error err = {0};
+    int rc = 0;
+    if (!is_masked(s))
+        rc = error_set(&err, ERROR_CONFLICT, "it has no tracer");
+    else if (attach && s->mask.attached && s->mask.pid && !s->mask.retry_at_ms)
+        rc = 0; /* it traces it already */
+    else if (attach)
+        rc = shim_mask_attach(&s->mask, s->root, &err);
+    else if (!s->mask.pid)
+        rc = error_set(&err, ERROR_CONFLICT, "it has no tracer just now; try again in a moment");
+    else
+        rc = shim_mask_ask(&s->mask, "detach", MASK_DETACH_MS, &err);
+    if (rc == 0)
+        s->mask.attached = attach;
+    if (rc == 0)
+        snprintf(reply, size, "ok");
+    else
+        snprintf(reply, size, "error %s %s", error_code(err.kind), err.message);
+}
+
 static void obey(struct shim *s, struct client *c, const char *line)
 {
-    char reply[256];
+    char reply[SHIM_LINE_MAX - 2];
     int number = 0;
     if (strcmp(line, "status") == 0) {
         if (s->root_exited)
@@ -384,6 +464,8 @@ static void obey(struct shim *s, struct client *c, const char *line)
             snprintf(reply, sizeof(reply), "running %d", s->root);
     } else if (sscanf(line, "signal %d", &number) == 1) {
         signal_root(s, number, reply, sizeof(reply));
+    } else if (strcmp(line, "detach") == 0 || strcmp(line, "attach") == 0) {
+        hand_over(s, *line == 'a', reply, sizeof(reply));
     } else {
         snprintf(reply, sizeof(reply), "error %s unknown request", error_code(ERROR_INVALID));
     }
@@ -473,6 +555,8 @@ static bool reap(struct shim *s)
         int code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
         if (pid == s->engine)
             finish_restore(s, code);
+        else if (pid == s->mask.pid)
+            shim_mask_ended(&s->mask, s->root);
         else if (pid == s->root && !s->adopted)
             root_has_exited(s, code);
     }
@@ -481,15 +565,19 @@ static bool reap(struct shim *s)
 static bool tree_is_empty(struct shim *s)
 {
     bool children = reap(s);
-    if (!s->adopted)
+    if (!s->adopted && !is_masked(s))
         return !children;
+    if (is_masked(s))
+        children = false; /* its tracer is one, always */
     return s->root_exited && !children && !cgroup_populated(order_of(s, SHIM_ORDER_TASKS_DIR));
 }
 
 static int wait_ms(const struct shim *s)
 {
-    if (s->adopted && s->root_exited)
-        return ADOPTED_POLL_MS;
+    if ((s->adopted || is_masked(s)) && s->root_exited)
+        return EMPTY_POLL_MS;
+    if (s->mask.retry_at_ms)
+        return MASK_RETRY_POLL_MS;
     if (!s->engine)
         return -1; /* every event has a descriptor */
     int64_t left = s->engine_deadline_ms - process_now_ms();
@@ -519,6 +607,8 @@ static void serve(struct shim *s)
         if (poll(fds, ARRAY_LEN(fds), wait_ms(s)) < 0 && errno != EINTR)
             return;
         check_engine_time(s);
+        if (s->mask.retry_at_ms && process_now_ms() >= s->mask.retry_at_ms && !s->root_exited)
+            shim_mask_retry(&s->mask, s->root);
         if (fds[0].revents) {
             struct signalfd_siginfo info; /* that a child ended is all it says; reap() asks */
             ssize_t n = read(s->signal_fd, &info, sizeof(info));
@@ -570,8 +660,11 @@ static int settle(struct shim *s, struct error *err)
 
 int main(int argc, char **argv)
 {
-    static struct shim s = {
-        .answer_fd = SHIM_ANSWER_FD, .signal_fd = -1, .listen_fd = -1, .root_fd = -1};
+    static struct shim s = {.answer_fd = SHIM_ANSWER_FD,
+                            .signal_fd = -1,
+                            .listen_fd = -1,
+                            .root_fd = -1,
+                            .mask = {.fd = -1}};
     struct error err = {0};
     if (argc > 1 && strcmp(argv[1], "--version") == 0) {
         puts("cpuagent-shim " CPUBROKER_VERSION);
@@ -586,6 +679,13 @@ int main(int argc, char **argv)
     }
     if (settle(&s, &err) < 0)
         give_up(&s, &err);
+    if (*order_of(&s, SHIM_ORDER_MASK_PROGRAM)) {
+        s.mask.name = argc > 1 ? argv[1] : "workload";
+        s.mask.program = order_of(&s, SHIM_ORDER_MASK_PROGRAM);
+        s.mask.table = order_of(&s, SHIM_ORDER_MASK_TABLE);
+        s.mask.cache = order_of(&s, SHIM_ORDER_MASK_CACHE);
+        s.mask.cgroup = order_of(&s, SHIM_ORDER_TASKS_DIR);
+    }
     const char *mode = order_of(&s, SHIM_ORDER_MODE);
     if (strcmp(mode, SHIM_MODE_RUN) == 0) {
         start_run(&s);
@@ -598,6 +698,7 @@ int main(int argc, char **argv)
         give_up(&s, &err);
     }
     serve(&s);
+    shim_mask_stop(&s.mask);
     unlink(SHIM_SOCKET_NAME);
     /* Nothing is left to flush. A leak sanitizer would look around by a child of its own, which
      * whoever removes the workload kills with the others, and would wait for it for ever. */

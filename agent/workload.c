@@ -35,6 +35,8 @@ void workload_info_done(struct workload_info *info)
     free(info->dir);
     free(info->cgroup_dir);
     json_object_put(info->command);
+    workload_mask_done(&info->mask);
+    json_object_put(info->mask_told);
     memset(info, 0, sizeof(*info));
 }
 
@@ -57,6 +59,8 @@ void workload_fill_info(const struct workload *x, struct workload_info *ret)
     /* A copy of its own: json-c's counts are not atomic. */
     json_object_deep_copy(x->command, &ret->command, NULL);
     snprintf(ret->migration, sizeof(ret->migration), "%s", x->migration);
+    workload_mask_copy(&x->mask, &ret->mask);
+    ret->mask_told = workload_mask_told(&x->mask, x->run_dir);
 }
 
 json_object *workload_info_to_json(const struct workload_info *info)
@@ -81,6 +85,7 @@ json_object *workload_info_to_json(const struct workload_info *info)
     json_put_int(o, "started_at_ms", info->started_at_ms);
     json_put_bool(o, "adopted", info->adopted);
     json_put_str(o, "migration", *info->migration ? info->migration : NULL);
+    json_put(o, "mask", json_object_get(info->mask_told));
     return o;
 }
 
@@ -93,6 +98,7 @@ void workload_free(struct workload *x)
     if (x->shim_fd >= 0)
         close(x->shim_fd);
     json_object_put(x->command);
+    workload_mask_done(&x->mask);
     free(x->name);
     free(x->pool);
     free(x->dir);
@@ -205,6 +211,27 @@ char *workload_shim_dir(const struct workload *x)
     return cgroup_below(x, CGROUP_SHIM);
 }
 
+/* The tracer of a mask is a child of the shim and none of the workload. */
+static int drop_shims(const char *tasks_dir, struct process_list *list, struct error *err)
+{
+    struct process_list ours = {0};
+    size_t kept = 0;
+    if (!*tasks_dir)
+        return 0;
+    autofree char *shim_dir =
+        xasprintf("%.*s" CGROUP_SHIM, (int)(strlen(tasks_dir) - strlen(CGROUP_TASKS)), tasks_dir);
+    if (cgroup_pids(shim_dir, &ours, err) < 0)
+        return -1;
+    for (size_t i = 0; i < list->count; i++)
+        if (!process_list_has(ours.pids, list->pids[i]))
+            list->pids[kept++] = list->pids[i];
+    list->count = kept;
+    if (list->pids)
+        list->pids[kept] = 0;
+    free(ours.pids);
+    return 0;
+}
+
 int workload_list_pids(const char *tasks_dir, pid_t root, pid_t shim, struct process_list *list,
                        struct error *err)
 {
@@ -212,7 +239,18 @@ int workload_list_pids(const char *tasks_dir, pid_t root, pid_t shim, struct pro
         return -1;
     if (shim > 0 && process_list_tree(shim, false, list, err) < 0)
         return -1;
-    return cgroup_pids(tasks_dir, list, err);
+    return cgroup_pids(tasks_dir, list, err) < 0 ? -1 : drop_shims(tasks_dir, list, err);
+}
+
+pid_t workload_tracer(const pid_t *pids, pid_t shim)
+{
+    struct process_stat stat;
+    for (; pids && *pids; pids++) {
+        pid_t tracer = process_tracer(*pids);
+        if (tracer && process_stat_read(tracer, &stat, NULL) == 0 && stat.ppid == shim)
+            return tracer;
+    }
+    return 0;
 }
 
 /* --- beginning and end --------------------------------------------------------------------- */
@@ -240,6 +278,14 @@ static char *find_shim(void)
             return steal_ptr(&path);
     }
     return NULL;
+}
+
+/* The program of the mask's tracer. */
+static char *beside_shim(const char *shim_path)
+{
+    const char *slash = shim_path ? strrchr(shim_path, '/') : NULL;
+    return xasprintf("%.*scpuagent-mask", slash ? (int)(slash + 1 - shim_path) : 0,
+                     slash ? shim_path : "");
 }
 
 static int find_cgroup(struct workloads *w, const char *parent, struct error *err)
@@ -330,6 +376,9 @@ static void workloads_drop(struct workloads *w)
     pthread_mutex_destroy(&w->lock);
     free(w->state_dir);
     free(w->shim_path);
+    free(w->mask_path);
+    free(w->mask_cache);
+    cpu_report_free(w->report);
     free(w->cgroup_root);
     free(w->roots);
     free(w->seed);
@@ -343,6 +392,8 @@ int workloads_new(const struct workloads_config *config, struct workloads **ret,
     w->wake_fd = -1;
     w->state_dir = xstrdup(config->state_dir);
     w->shim_path = config->shim_path ? xstrdup(config->shim_path) : find_shim();
+    w->mask_path = beside_shim(w->shim_path);
+    w->mask_cache = xasprintf("%s/sites", config->state_dir);
     w->roots = xstrdup(config->workload_roots ? config->workload_roots : "");
     w->seed = xstrdup(config->cgroup_parent);
     w->changed = config->changed;
@@ -513,5 +564,37 @@ int workloads_set_state(struct workloads *w, const char *name, enum workload_sta
     pthread_mutex_unlock(&w->lock);
     if (moved)
         workload_tell(w, name);
+    return rc;
+}
+
+/* --- masks --------------------------------------------------------------------------------- */
+
+int workloads_set_report(struct workloads *w, const struct cpu_report *report, struct error *err)
+{
+    autojson *json = cpu_report_to_json(report);
+    struct cpu_report *copy = NULL;
+    if (cpu_report_parse(json, &copy, err) < 0)
+        return -1;
+    pthread_mutex_lock(&w->lock);
+    cpu_report_free(w->report);
+    w->report = copy;
+    pthread_mutex_unlock(&w->lock);
+    return 0;
+}
+
+int workloads_mask_choose(struct workloads *w, const char *wanted, const char *require,
+                          enum mask_grade *ret, struct error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    if (!w->mask_tried) {
+        w->mask_best = workload_mask_try(w->mask_path, *w->cgroup_root != '\0', w->mask_reason,
+                                         sizeof(w->mask_reason));
+        w->mask_tried = true;
+        log_info("the best grade of the CPUID mask here",
+                 LOG_STR("grade", mask_grade_name(w->mask_best)),
+                 LOG_STR("why_not_better", w->mask_reason));
+    }
+    int rc = workload_mask_choose(wanted, require, w->mask_best, w->mask_reason, ret, err);
+    pthread_mutex_unlock(&w->lock);
     return rc;
 }

@@ -15,6 +15,7 @@
 #include "engine.h"
 #include "error.h"
 #include "json.h"
+#include "workload_mask.h"
 
 /*     state      wire name */
 #define WORKLOAD_STATES(X)                                                   \
@@ -36,9 +37,11 @@ struct workload_spec {
     const char *dir;            /* absolute; NULL: <state_dir>/workloads/NAME */
     const char *const *command; /* NULL-terminated */
     const char *cwd;            /* absolute; NULL: the workload's folder */
-    const char *const *env;     /* NULL-terminated "K=V"; NULL: PATH only */
+    const char *const *env;     /* NULL-terminated "K=V"; NULL: workload_plain_env */
     unsigned uid, gid;
+    const struct workload_mask *mask; /* NULL: none */
 };
+extern const char *const workload_plain_env[]; /* PATH */
 
 struct workload_info {                    /* a copy; release with workload_info_done */
     char *name, *pool, *dir, *cgroup_dir; /* owned */
@@ -50,7 +53,9 @@ struct workload_info {                    /* a copy; release with workload_info_
     int64_t started_at_ms;
     unsigned uid, gid; /* whose it is */
     bool adopted;
-    char migration[64]; /* the migration that holds it; "" for none */
+    char migration[64];        /* the migration that holds it; "" for none */
+    struct workload_mask mask; /* owned */
+    json_object *mask_told;    /* owned; of workload_mask_told */
 };
 void workload_info_done(struct workload_info *info);
 json_object *workload_info_to_json(const struct workload_info *info);
@@ -77,6 +82,13 @@ DEFINE_AUTO(workloads)
  * that name lives here. Nothing is made. `ret_dir` is owned by the caller. */
 int workloads_check(struct workloads *w, const struct workload_spec *spec, char **ret_dir,
                     struct error *err);
+/* What a traced mask's tables are made for; copied. Without it no workload starts under such a
+ * mask. */
+int workloads_set_report(struct workloads *w, const struct cpu_report *report, struct error *err);
+/* The grade that a run gets which asks for `wanted` and at least `require`, as in
+ * workload_mask_choose; the first call tries what works here. */
+int workloads_mask_choose(struct workloads *w, const char *wanted, const char *require,
+                          enum mask_grade *ret, struct error *err);
 /* Checks command, cwd and env of a run. */
 int workload_spec_check(const struct workload_spec *spec, struct error *err);
 int workloads_run(struct workloads *w, const struct workload_spec *spec, struct workload_info *ret,
@@ -103,14 +115,18 @@ int workloads_pids(struct workloads *w, const char *name, pid_t **ret, struct er
  * they are reaped and the shim is gone, removes cgroup, record and, with `remove_dir`, the folder.
  * A name that is not here is success. */
 int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, struct error *err);
+/* Source: lets go of a traced workload, into its frozen cgroup, for an engine; nothing for others.
+ * workloads_continue takes it back. */
+int workloads_let_go(struct workloads *w, const char *name, struct error *err);
 /* Target: starts a shim that runs `argv` (the engine's restore) in the workload's cgroup and
  * adopts the root named in `pidfile`. Returns when the engine has ended or timeout_ms is over
- * (then everything it made is killed). The workload is STOPPED and held by `migration`. */
+ * (then everything it made is killed). The workload is STOPPED and held by `migration`; one with
+ * a traced mask is held to it, for the CPUs of this node, and was looked through. */
 int workloads_restore(struct workloads *w, const struct workload_spec *spec, const char *migration,
                       char *const *argv, char *const *env, const char *pidfile,
                       const char *log_path, uint64_t timeout_ms, struct workload_info *ret,
                       struct error *err);
-/* SIGCONT to every task except keep_stopped (0-terminated, may be NULL), proves that they run,
- * sets RUNNING and releases the hold. */
+/* One that was let go of is traced again first. SIGCONT to every task except keep_stopped
+ * (0-terminated, may be NULL), proves that they run, sets RUNNING and releases the hold. */
 int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_stopped,
                        struct error *err);

@@ -26,6 +26,7 @@ struct workload {
     unsigned uid, gid;
     bool adopted;
     char migration[64];
+    struct workload_mask mask; /* owned; never changes in an entry */
 
     int shim_fd; /* the monitor's connection; -1 when there is none */
     bool busy;   /* somebody works on it without holding the lock */
@@ -34,6 +35,8 @@ struct workload {
 
 struct workloads {
     char *state_dir, *shim_path; /* owned */
+    char *mask_path;             /* owned; the tracer's program, beside the shim */
+    char *mask_cache;            /* owned; the folder of its cache */
     char *cgroup_root;           /* owned; <mount>/<parent>, "" when there is no cgroup v2 */
     char *roots;                 /* owned; ':'-separated, "" for none */
     char *seed;                  /* owned; what tells this node from others on its machine */
@@ -43,9 +46,13 @@ struct workloads {
     pthread_t monitor;
     int wake_fd; /* eventfd: the monitor looks at the list again */
 
-    pthread_mutex_t lock;  /* guards what follows, and every struct workload */
-    pthread_cond_t moved;  /* a workload changed state, or is no longer busy */
-    struct workload *list; /* sorted by name */
+    pthread_mutex_t lock;      /* guards what follows, and every struct workload */
+    pthread_cond_t moved;      /* a workload changed state, or is no longer busy */
+    struct workload *list;     /* sorted by name */
+    struct cpu_report *report; /* owned; NULL until it is known */
+    bool mask_tried;           /* the next two are known */
+    enum mask_grade mask_best;
+    char mask_reason[512]; /* why not a better one */
     bool stopping;
 };
 
@@ -59,6 +66,8 @@ char *workload_shim_dir(const struct workload *x);
 /* Every task of the tree: of the cgroup, below the root, below the shim. Takes no lock. */
 int workload_list_pids(const char *tasks_dir, pid_t root, pid_t shim, struct process_list *list,
                        struct error *err);
+/* The tracer of the mask: a child of that shim that traces one of the pids; 0: there is none. */
+pid_t workload_tracer(const pid_t *pids, pid_t shim);
 void workload_fill_info(const struct workload *x, struct workload_info *ret); /* lock held */
 /* Takes x for work without the lock, waiting for others who do, at most timeout_ms. Lock held
  * before and after. NULL with *err when it is not there or stays busy. */

@@ -10,7 +10,7 @@
 
 struct record {
     char *name, *pool, *dir, *cgroup_dir, *state, *boot_id, *migration;
-    json_object *command;
+    json_object *command, *mask;
     int64_t root_pid, shim_pid, exit_status, started_at_ms;
     uint64_t root_ticks;
     uint32_t uid, gid;
@@ -26,6 +26,7 @@ static const struct json_field record_fields[] = {
     JSON_FIELD(record, boot_id, JSON_STR, JSON_REQUIRED),
     JSON_FIELD(record, migration, JSON_STR, 0),
     JSON_FIELD(record, command, JSON_ANY, JSON_REQUIRED),
+    JSON_FIELD(record, mask, JSON_ANY, 0),
     JSON_FIELD(record, root_pid, JSON_I64, JSON_REQUIRED),
     JSON_FIELD(record, root_ticks, JSON_U64, JSON_REQUIRED),
     JSON_FIELD(record, shim_pid, JSON_I64, JSON_REQUIRED),
@@ -44,7 +45,9 @@ static char *record_path(const struct workloads *w, const char *name)
 
 int workload_record_save(const struct workloads *w, const struct workload *x, struct error *err)
 {
+    autojson *mask = workload_mask_to_json(&x->mask);
     struct record r = {
+        .mask = mask,
         .name = x->name,
         .pool = x->pool,
         .dir = x->dir,
@@ -81,7 +84,7 @@ static int state_from_name(const char *name, enum workload_state *ret)
 }
 
 static struct workload *from_record(const struct workloads *w, const struct record *r,
-                                    enum workload_state state)
+                                    enum workload_state state, const struct workload_mask *mask)
 {
     struct workload *x = xcalloc(1, sizeof(*x));
     x->name = xstrdup(r->name);
@@ -99,6 +102,7 @@ static struct workload *from_record(const struct workloads *w, const struct reco
     x->uid = r->uid;
     x->gid = r->gid;
     x->adopted = r->adopted;
+    x->mask = *mask;
     x->shim_fd = -1;
     if (r->migration)
         snprintf(x->migration, sizeof(x->migration), "%s", r->migration);
@@ -117,6 +121,7 @@ int workload_record_load(const struct workloads *w, const char *name, struct wor
     autojson *json = NULL;
     size_t length = 0;
     struct record r = {0};
+    struct workload_mask mask = {0};
     enum workload_state state = WORKLOAD_EXITED;
     if (file_read(path, RECORD_MAX_BYTES, &text, &length, err) < 0)
         return -1;
@@ -127,7 +132,9 @@ int workload_record_load(const struct workloads *w, const char *name, struct wor
     if (strcmp(r.name, name) != 0 || state_from_name(r.state, &state) < 0)
         rc = error_set(err, ERROR_INVALID, "%s: does not describe workload '%s'", path, name);
     if (rc == 0)
-        *ret = from_record(w, &r, state);
+        rc = workload_mask_decode(path, r.mask, &mask, err);
+    if (rc == 0)
+        *ret = from_record(w, &r, state, &mask);
     json_release(record_fields, &r);
     return rc;
 }

@@ -19,6 +19,7 @@
 #include "workload_private.h"
 
 #define START_MS    15000 /* for a shim to start a workload or watch one */
+#define MASKED_MS   70000 /* the same under a traced mask: it looks through a large program first */
 #define AFTER_MS    15000 /* beyond an engine's own time, for the shim to kill what it made */
 #define CLEAN_UP_MS 5000
 #define EXITED_MAX  256 /* records of ended workloads that are kept */
@@ -110,6 +111,8 @@ static struct workload *enter(struct workloads *w, const struct workload_spec *s
     x->shim_fd = -1;
     x->busy = true;
     snprintf(x->migration, sizeof(x->migration), "%s", migration);
+    if (spec->mask)
+        workload_mask_copy(spec->mask, &x->mask);
     workload_enlist(w, x);
     pthread_mutex_unlock(&w->lock);
     return x;
@@ -130,6 +133,8 @@ static int make_room(struct workloads *w, struct workload *x, struct error *err)
         return -1;
     pthread_mutex_lock(&w->lock);
     int rc = workload_record_save(w, x, err);
+    if (rc == 0 && workload_mask_is_traced(&x->mask))
+        rc = workload_mask_write_table(&x->mask, w->report, x->run_dir, err);
     pthread_mutex_unlock(&w->lock);
     return rc;
 }
@@ -218,7 +223,17 @@ static int start_shim(struct workloads *w, struct workload *x, const struct shim
     return 0;
 }
 
-static void put_common(struct shim_orders *orders, const struct workload *x, const char *mode)
+static void put_mask(const struct workloads *w, struct shim_orders *orders,
+                     const struct workload *x)
+{
+    autofree char *table = xasprintf("%s/%s", x->run_dir, WORKLOAD_MASK_TABLE_NAME);
+    shim_orders_put(orders, SHIM_ORDER_MASK_PROGRAM, w->mask_path);
+    shim_orders_put(orders, SHIM_ORDER_MASK_TABLE, table);
+    shim_orders_put(orders, SHIM_ORDER_MASK_CACHE, w->mask_cache);
+}
+
+static void put_common(const struct workloads *w, struct shim_orders *orders,
+                       const struct workload *x, const char *mode)
 {
     autofree char *tasks = workload_tasks_dir(x);
     autofree char *shim = workload_shim_dir(x);
@@ -226,6 +241,8 @@ static void put_common(struct shim_orders *orders, const struct workload *x, con
     shim_orders_put(orders, SHIM_ORDER_RUN_DIR, x->run_dir);
     shim_orders_put(orders, SHIM_ORDER_TASKS_DIR, tasks);
     shim_orders_put(orders, SHIM_ORDER_SHIM_DIR, shim);
+    if (workload_mask_is_traced(&x->mask))
+        put_mask(w, orders, x);
 }
 
 static void put_strings(struct shim_orders *orders, enum shim_order key, char *const *strings)
@@ -252,19 +269,22 @@ static void put_groups(struct shim_orders *orders, unsigned uid, unsigned gid)
         shim_orders_put_number(orders, SHIM_ORDER_GROUP, groups[i]);
 }
 
-static struct shim_orders *run_orders(const struct workload *x, const struct workload_spec *spec)
+const char *const workload_plain_env[] = {
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
+
+static struct shim_orders *run_orders(const struct workloads *w, const struct workload *x,
+                                      const struct workload_spec *spec)
 {
-    static const char *const plain_env[] = {
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", NULL};
     struct shim_orders *orders = shim_orders_new();
-    put_common(orders, x, SHIM_MODE_RUN);
+    put_common(w, orders, x, SHIM_MODE_RUN);
     shim_orders_put(orders, SHIM_ORDER_LOG_DIR, x->dir);
     shim_orders_put(orders, SHIM_ORDER_CWD, spec->cwd ? spec->cwd : x->dir);
     shim_orders_put_number(orders, SHIM_ORDER_UID, spec->uid);
     shim_orders_put_number(orders, SHIM_ORDER_GID, spec->gid);
     put_groups(orders, spec->uid, spec->gid);
     put_strings(orders, SHIM_ORDER_ARG, (char *const *)spec->command);
-    put_strings(orders, SHIM_ORDER_ENV, (char *const *)(spec->env ? spec->env : plain_env));
+    put_strings(orders, SHIM_ORDER_ENV,
+                (char *const *)(spec->env ? spec->env : workload_plain_env));
     return orders;
 }
 
@@ -296,9 +316,10 @@ int workloads_run(struct workloads *w, const struct workload_spec *spec, struct 
     if (rc == 0)
         rc = make_room(w, x, err);
     if (rc == 0) {
-        orders = run_orders(x, spec);
+        orders = run_orders(w, x, spec);
         workload_leave_gap(w->seed);
-        rc = start_shim(w, x, orders, START_MS, err);
+        rc =
+            start_shim(w, x, orders, workload_mask_is_traced(&x->mask) ? MASKED_MS : START_MS, err);
     }
     if (rc == 0)
         rc = settle_in(w, x, WORKLOAD_RUNNING, ret, err);
@@ -376,7 +397,7 @@ static int move_tree(const struct workload *x, pid_t root, struct error *err)
 int workload_start_watcher(struct workloads *w, struct workload *x, struct error *err)
 {
     AUTO(shim_orders) orders = shim_orders_new();
-    put_common(orders, x, SHIM_MODE_ADOPT);
+    put_common(w, orders, x, SHIM_MODE_ADOPT);
     shim_orders_put_number(orders, SHIM_ORDER_PID, x->root_pid);
     return start_shim(w, x, orders, START_MS, err);
 }
@@ -447,7 +468,7 @@ static int restore(struct workloads *w, struct workload *x, char *const *argv, c
         return -1;
     if (unlink(pidfile) < 0 && errno != ENOENT)
         return error_errno(err, ERROR_FAILED, "cannot remove an old %s", pidfile);
-    put_common(orders, x, SHIM_MODE_RESTORE);
+    put_common(w, orders, x, SHIM_MODE_RESTORE);
     shim_orders_put(orders, SHIM_ORDER_PIDFILE, pidfile);
     shim_orders_put(orders, SHIM_ORDER_OUTPUT, log_path);
     shim_orders_put_number(orders, SHIM_ORDER_TIMEOUT_MS, (int64_t)timeout_ms);
@@ -457,7 +478,8 @@ static int restore(struct workloads *w, struct workload *x, char *const *argv, c
         return -1;
     int rc = workload_list_pids(tasks, x->root_pid, x->shim_pid, &list, err);
     if (rc == 0)
-        rc = process_wait_stopped(list.pids, CLEAN_UP_MS, err);
+        rc = process_wait_stopped(list.pids, workload_tracer(list.pids, x->shim_pid), CLEAN_UP_MS,
+                                  err);
     free(list.pids);
     uid_t uid = 0;
     gid_t gid = 0;

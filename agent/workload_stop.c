@@ -20,6 +20,7 @@
 struct handle {
     char *tasks, *run_dir; /* owned */
     pid_t root, shim;
+    bool is_traced; /* for its mask */
 };
 
 static void handle_done(struct handle *h)
@@ -33,7 +34,8 @@ static void handle_of(const struct workload *x, struct handle *ret)
     *ret = (struct handle){.tasks = workload_tasks_dir(x),
                            .run_dir = xstrdup(x->run_dir),
                            .root = x->root_pid,
-                           .shim = x->shim_pid};
+                           .shim = x->shim_pid,
+                           .is_traced = workload_mask_is_traced(&x->mask)};
 }
 
 static int kill_without_cgroup(const struct handle *h, struct error *err)
@@ -182,6 +184,24 @@ int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, st
     return 0;
 }
 
+int workloads_let_go(struct workloads *w, const char *name, struct error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    struct workload *x = workload_take(w, name, TAKE_MS, err);
+    if (!x) {
+        pthread_mutex_unlock(&w->lock);
+        return -1;
+    }
+    __attribute__((cleanup(handle_done))) struct handle h;
+    handle_of(x, &h);
+    pthread_mutex_unlock(&w->lock);
+    int rc = h.is_traced ? shim_detach(h.run_dir, err) : 0;
+    pthread_mutex_lock(&w->lock);
+    workload_release(w, x);
+    pthread_mutex_unlock(&w->lock);
+    return rc < 0 ? error_wrap(err, "the tracer of workload '%s' does not let go of it", name) : 0;
+}
+
 int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_stopped,
                        struct error *err)
 {
@@ -199,8 +219,11 @@ int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_
     struct process_list list = {0};
     int rc = exited ? error_set(err, ERROR_CONFLICT, "it has exited")
                     : workload_list_pids(h.tasks, h.root, h.shim, &list, err);
+    if (rc == 0 && h.is_traced && shim_attach(h.run_dir, err) < 0)
+        rc = error_wrap(err, "it cannot be held to its mask again");
     if (rc == 0)
-        rc = process_continue(list.pids, keep_stopped, CONTINUE_MS, err);
+        rc = process_continue(list.pids, keep_stopped, workload_tracer(list.pids, h.shim),
+                              CONTINUE_MS, err);
     free(list.pids);
 
     pthread_mutex_lock(&w->lock);

@@ -34,7 +34,8 @@ static int take_features(struct cpu_report *report, char *names, struct error *e
     return 0;
 }
 
-int mask_pool_table(char *hidden, union mask_pool_table *ret, struct error *err)
+int mask_pool_profile(char *hidden, struct cpu_profile **ret, struct cpu_report **ret_report,
+                      struct error *err)
 {
     const struct probe_options options = {.node = "here"};
     AUTO(mask) mask = mask_new();
@@ -51,6 +52,16 @@ int mask_pool_table(char *hidden, union mask_pool_table *ret, struct error *err)
         return -1;
     mask_add(mask, here_profile);
     mask_add(mask, other_profile);
-    AUTO(cpu_profile) pool = mask_profile(mask);
+    *ret = mask_profile(mask);
+    *ret_report = steal_ptr(&here);
+    return 0;
+}
+
+int mask_pool_table(char *hidden, union mask_pool_table *ret, struct error *err)
+{
+    AUTO(cpu_profile) pool = NULL;
+    AUTO(cpu_report) here = NULL;
+    if (mask_pool_profile(hidden, &pool, &here, err) < 0)
+        return -1;
     return mask_table_build(pool, here, &ret->table, err);
 }

@@ -2,6 +2,8 @@
 /* mask_pool.h - the table of a pool of this machine and one that lacks some features. */
 #pragma once
 
+#include "cpu_profile.h"
+#include "cpu_report.h"
 #include "error.h"
 #include "mask_island.h"
 
@@ -12,4 +14,7 @@ union mask_pool_table {
 
 /* `hidden`: names of features, by commas; what needs them goes as well. Cut to pieces; may be NULL.
  */
+int mask_pool_profile(char *hidden, struct cpu_profile **ret, struct cpu_report **ret_report,
+                      struct error *err);
+/* The table for this machine in that pool. */
 int mask_pool_table(char *hidden, union mask_pool_table *ret, struct error *err);

@@ -28,6 +28,40 @@ static unsigned leaf7(void)
     return b;
 }
 
+/* ---- asking without an end */
+
+static unsigned expected_leaf7;
+static _Atomic unsigned wrong_answers;
+static _Atomic unsigned long answers;
+
+static void *spin(void *ctx)
+{
+    (void)ctx;
+    for (;;) {
+        wrong_answers += leaf7() != expected_leaf7;
+        answers++;
+    }
+    return NULL;
+}
+
+/* spin HEX THREADS: a line every 20 ms; "wrong N" when an answer was another one. */
+static int spins(char **arguments)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    expected_leaf7 = (unsigned)strtoul(arguments[0], NULL, 16);
+    for (long i = strtol(arguments[1], NULL, 10); i > 0; i--) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, spin, NULL) != 0)
+            return 1;
+    }
+    for (unsigned long n = 1;; n++) {
+        nanosleep(&pause, NULL);
+        wrong_answers += leaf7() != expected_leaf7;
+        printf("%lu answers %lu wrong %u\n", n, answers, wrong_answers);
+        fflush(stdout);
+    }
+}
+
 /* ---- asking */
 
 static int ask(char **arguments)
@@ -314,6 +348,7 @@ int main(int argc, char **argv)
     } subjects[] = {
         {"ask",           ask          },
         {"threads",       threads      },
+        {"spin",          spins        },
         {"load",          loads        },
         {"load-and-fork", load_and_fork},
         {"jit",           jit          },

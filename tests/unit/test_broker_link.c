@@ -110,7 +110,10 @@ static int on_claim(struct http_request *req, struct http_reply *reply, struct e
     int rc = told->refuse ? error_set(err, ERROR_CONFLICT, "a workload 'w2' runs on node-b already")
                           : take(req, &told->claim, err);
     pthread_mutex_unlock(&told->lock);
-    http_reply_json(reply, 201, json_object_new_object());
+    json_object *o = json_object_new_object(), *mask = json_object_new_object();
+    json_put_int(mask, "epoch", 7);
+    json_put(o, "mask", mask);
+    http_reply_json(reply, 201, o);
     return rc;
 }
 
@@ -315,15 +318,18 @@ static void names_are_claimed(void **state)
         .name = "w2", .pool = NULL, .dir = "/d/w2", .command = command};
     struct error err = {0};
     start_link(s);
-    assert_int_equal(broker_link_claim(s->link, &spec, false, &err), 0);
+    autojson *mask = NULL;
+    assert_int_equal(broker_link_claim(s->link, &spec, false, MASK_GRADE_DETOUR, &mask, &err), 0);
+    assert_int_equal(json_int(mask, "epoch"), 7);
     pthread_mutex_lock(&s->told.lock);
     assert_string_equal(json_str(s->told.claim, "pool"), "blue");
     assert_string_equal(json_str(s->told.claim, "dir"), "/d/w2");
     assert_string_equal(json_item_str(json_member(s->told.claim, "command"), 1), "64");
     assert_false(json_flag(s->told.claim, "adopted"));
+    assert_string_equal(json_str(s->told.claim, "mask"), "detour");
     s->told.refuse = true;
     pthread_mutex_unlock(&s->told.lock);
-    assert_int_equal(broker_link_claim(s->link, &spec, true, &err), -1);
+    assert_int_equal(broker_link_claim(s->link, &spec, true, MASK_GRADE_OFF, NULL, &err), -1);
     assert_int_equal(err.kind, ERROR_CONFLICT);
     assert_string_equal(err.message, "a workload 'w2' runs on node-b already");
 }

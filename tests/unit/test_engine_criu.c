@@ -92,7 +92,7 @@ static void all_stopped(struct site *where, unsigned processes)
         count++;
     assert_int_equal(count, processes);
     struct error err = {0};
-    if (process_wait_stopped(pids, 1000, &err) < 0)
+    if (process_wait_stopped(pids, 0, 1000, &err) < 0)
         fail_msg("%s", err.message);
     free(pids);
 }
@@ -238,7 +238,7 @@ static void keeps_stopped_what_was_stopped(void **state)
     pid_t kept = (pid_t)strtol(text, NULL, 10);
     const pid_t keep[] = {kept, 0};
     assert_int_equal(kill(kept, SIGSTOP), 0);
-    assert_int_equal(process_wait_stopped(keep, 1000, NULL), 0);
+    assert_int_equal(process_wait_stopped(keep, 0, 1000, NULL), 0);
     struct engine_job job = job_for(&info, &paths);
     dump(&job, &result);
     destroy_source();

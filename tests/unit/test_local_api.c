@@ -35,8 +35,11 @@ static struct {
 static pthread_mutex_t claimed_lock =
     PTHREAD_MUTEX_INITIALIZER; /* the server has its own threads */
 
-static int claim(void *ctx, const struct workload_spec *spec, bool adopted, struct error *err)
+static int claim(void *ctx, const struct workload_spec *spec, bool adopted, enum mask_grade grade,
+                 json_object **ret_mask, struct error *err)
 {
+    (void)ret_mask;
+    assert_int_equal(grade, MASK_GRADE_OFF);
     assert_ptr_equal(ctx, &site);
     pthread_mutex_lock(&claimed_lock);
     claimed.calls++;
@@ -118,10 +121,11 @@ static void refused(const char *path, const char *body, unsigned expected, const
 static void runs_lists_and_stops(void **state)
 {
     (void)state;
-    autojson *started = ask("POST", "/v1/run",
-                            "{\"name\":\"w1\",\"command\":[\"/bin/sleep\",\"100\"],"
-                            "\"pool\":null,\"dir\":null,\"cwd\":\"/\",\"env\":[\"A=b\"]}",
-                            201);
+    autojson *started =
+        ask("POST", "/v1/run",
+            "{\"name\":\"w1\",\"mask\":\"off\",\"command\":[\"/bin/sleep\",\"100\"],"
+            "\"pool\":null,\"dir\":null,\"cwd\":\"/\",\"env\":[\"A=b\"]}",
+            201);
     assert_string_equal(json_str(started, "name"), "w1");
     assert_string_equal(json_str(started, "state"), "running");
     assert_true(json_int(started, "pid") > 1);
@@ -156,22 +160,29 @@ static void refuses_with_reasons(void **state)
         const char *body, *code, *says;
         unsigned status;
     } cases[] = {
-        {"{}",                                                    "invalid_argument", "run: name: missing",    400},
-        {"{\"name\":\"w\"}",                                      "invalid_argument", "run: command: missing", 400},
-        {"{\"name\":\"w\",\"command\":\"x\"}",                    "invalid_argument", "run: command:",         400},
-        {"{\"name\":\"w\",\"command\":[]}",                       "invalid_argument", "command: expected",     400},
-        {"{\"name\":\"w\",\"command\":[1]}",                      "invalid_argument", "run: command[0]:",      400},
-        {"{\"name\":\"w\",\"command\":[\"a\\u0000b\"]}",          "invalid_argument", "without NUL",           400},
-        {"{\"name\":\"w/x\",\"command\":[\"x\"]}",                "invalid_argument", "workload: 'w/x'",       400},
-        {"{\"name\":\"w\",\"pool\":\"..\",\"command\":[\"x\"]}",  "invalid_argument", "pool: '..'",
-         400                                                                                                      },
-        {"{\"name\":\"w\",\"command\":[\"x\"],\"dir\":\"/etc\"}", "invalid_argument",
-         "allowed roots",                                                                                      400},
-        {"{\"name\":\"w\",\"command\":[\"x\"],\"env\":[3]}",      "invalid_argument", "run: env[0]",
-         400                                                                                                      },
-        {"{\"name\":\"w\",\"command\":[\"/nonexistent\"]}",       "invalid_argument", "cannot execute",
-         400                                                                                                      },
+        {"{}",                                                               "invalid_argument", "run: name: missing",    400},
+        {"{\"name\":\"w\"}",                                                 "invalid_argument", "run: command: missing", 400},
+        {"{\"name\":\"w\",\"command\":\"x\"}",                               "invalid_argument", "run: command:",         400},
+        {"{\"name\":\"w\",\"command\":[]}",                                  "invalid_argument", "command: expected",     400},
+        {"{\"name\":\"w\",\"command\":[1]}",                                 "invalid_argument", "run: command[0]:",      400},
+        {"{\"name\":\"w\",\"command\":[\"a\\u0000b\"]}",                     "invalid_argument", "without NUL",           400},
+        {"{\"name\":\"w/x\",\"command\":[\"x\"]}",                           "invalid_argument", "workload: 'w/x'",       400},
+        {"{\"name\":\"w\",\"pool\":\"..\",\"command\":[\"x\"]}",             "invalid_argument", "pool: '..'",
+         400                                                                                                                 },
+        {"{\"name\":\"w\",\"command\":[\"x\"],\"dir\":\"/etc\"}",            "invalid_argument",
+         "allowed roots",                                                                                                 400},
+        {"{\"name\":\"w\",\"command\":[\"x\"],\"env\":[3]}",                 "invalid_argument", "run: env[0]",
+         400                                                                                                                 },
+        {"{\"name\":\"w\",\"mask\":\"off\",\"command\":[\"/nonexistent\"]}", "invalid_argument",
+         "cannot execute",                                                                                                400},
     };
+    refused("/v1/run", "{\"name\":\"w\",\"mask\":\"some\",\"command\":[\"x\"]}", 400,
+            "invalid_argument", "run: mask: no grade 'some', expected one of: off environment");
+    refused("/v1/run",
+            "{\"name\":\"w\",\"mask\":\"off\",\"mask_require\":\"detour\",\"command\":[\"x\"]}",
+            400, "invalid_argument", "'off' is less than mask_require");
+    refused("/v1/run", "{\"name\":\"w\",\"mask\":\"hardware\",\"command\":[\"x\"]}", 409,
+            "rejected", "not to be had on this node");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         refused("/v1/run", cases[i].body, cases[i].status, cases[i].code, cases[i].says);
     assert_int_equal(claimed.calls, 1); /* only the last one got that far */
@@ -186,8 +197,8 @@ static void the_broker_decides_on_names(void **state)
 {
     (void)state;
     claimed.refuse = true;
-    refused("/v1/run", "{\"name\":\"w1\",\"command\":[\"/bin/sleep\",\"100\"]}", 409, "conflict",
-            "runs on node-b");
+    refused("/v1/run", "{\"name\":\"w1\",\"mask\":\"off\",\"command\":[\"/bin/sleep\",\"100\"]}",
+            409, "conflict", "runs on node-b");
     autojson *list = ask("GET", "/v1/workloads", NULL, 200);
     assert_int_equal(json_array_size(json_member(list, "workloads")), 0);
 }
@@ -292,10 +303,10 @@ static void members_act_on_their_own_only(void **state)
 {
     (void)state;
     struct workload_info info = {0};
-    assert_int_equal(
-        as_user(ALICE, "POST", "/v1/run",
-                "{\"name\":\"hers\",\"command\":[\"/bin/sh\",\"-c\",\"id; exec sleep 100\"]}"),
-        201);
+    assert_int_equal(as_user(ALICE, "POST", "/v1/run",
+                             "{\"mask\":\"off\",\"name\":\"hers\",\"command\":[\"/bin/"
+                             "sh\",\"-c\",\"id; exec sleep 100\"]}"),
+                     201);
     pthread_mutex_lock(&claimed_lock);
     unsigned claimant = claimed.uid;
     pthread_mutex_unlock(&claimed_lock);
@@ -327,8 +338,8 @@ static void a_log_is_opened_by_its_user(void **state)
     autofree char *dir = xasprintf("%s/hers", site.roots);
     autofree char *log = xasprintf("%s/stdout.log", dir);
     autofree char *target = xasprintf("%s/target", site.state_dir);
-    autofree char *body =
-        xasprintf("{\"name\":\"w\",\"dir\":\"%s\",\"command\":[\"/bin/echo\"]}", dir);
+    autofree char *body = xasprintf(
+        "{\"mask\":\"off\",\"name\":\"w\",\"dir\":\"%s\",\"command\":[\"/bin/echo\"]}", dir);
     assert_int_equal(mkdir(dir, 0755), 0);
     assert_int_equal(chown(dir, ALICE, ALICE), 0);
     assert_int_equal(file_replace(target, "", 0600, NULL), 0);

@@ -149,17 +149,17 @@ static void continues_what_was_stopped(void **state)
     wait_state(a, 'T');
     wait_state(b, 'T');
     wait_state(kept, 'T');
-    assert_int_equal(process_wait_stopped(pids, 100, NULL), 0);
+    assert_int_equal(process_wait_stopped(pids, 0, 100, NULL), 0);
     struct process_list stopped = {0};
     process_list_stopped(pids, &stopped);
     assert_int_equal(stopped.count, 3);
     free(stopped.pids);
-    assert_int_equal(process_continue(pids, keep, 2000, NULL), 0);
+    assert_int_equal(process_continue(pids, keep, 0, 2000, NULL), 0);
     wait_state(a, 'S');
     wait_state(b, 'S');
     wait_state(kept, 'T'); /* it was stopped before, by somebody else */
     struct error err = {0};
-    assert_int_equal(process_wait_stopped(pids, 50, &err), -1);
+    assert_int_equal(process_wait_stopped(pids, 0, 50, &err), -1);
     for (size_t i = 0; pids[i]; i++) {
         kill(pids[i], SIGKILL);
         waitpid(pids[i], NULL, 0);
@@ -174,18 +174,18 @@ static void does_not_take_a_traced_task_for_running(void **state)
     wait_state(pid, 'S');
     assert_int_equal(ptrace(PTRACE_SEIZE, pid, NULL, NULL), 0);
     const pid_t seized[] = {pid, 0};
-    assert_int_equal(process_continue(seized, NULL, 100, NULL), -1); /* it sleeps, and is held */
+    assert_int_equal(process_continue(seized, NULL, 0, 100, NULL), -1); /* it sleeps, and is held */
     assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, NULL, NULL), 0);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     struct error err = {0};
-    assert_int_equal(process_continue(seized, NULL, 100, &err), -1);
+    assert_int_equal(process_continue(seized, NULL, 0, 100, &err), -1);
     assert_int_equal(err.kind, ERROR_FAILED);
     char expected[64];
     snprintf(expected, sizeof(expected), "traced by process %d", (int)getpid());
     assert_non_null(strstr(err.message, expected));
     assert_int_equal(process_tracer(pid), getpid());
     assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
-    assert_int_equal(process_continue(seized, NULL, 2000, NULL), 0);
+    assert_int_equal(process_continue(seized, NULL, 0, 2000, NULL), 0);
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
 }

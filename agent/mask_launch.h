@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mask_launch.h - starts a program under the mask as a child of its tracer, for tests and
- * benchmarks. The tree is killed when the tracer ends. */
+/* mask_launch.h - starts a program under the mask as a child of its tracer: to try whether that
+ * works here, and for tests and benchmarks. The tree is killed when the tracer ends. */
 #pragma once
 
 #include <sys/types.h>
