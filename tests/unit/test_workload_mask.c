@@ -7,11 +7,13 @@
 #include <cpuid.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cgroup.h"
 #include "cpu_registry.h"
+#include "engine.h"
 #include "file.h"
 #include "mask_pool.h"
 #include "process.h"
@@ -19,6 +21,8 @@
 
 #define THREADS   "4"
 #define ROUNDS    25
+#define MOVES     6
+#define ENGINE_MS 60000
 #define EBX_AVX2  (1U << 5)
 #define WAIT_MS   10000
 #define SPIN_FILE "stdout.log"
@@ -223,6 +227,81 @@ static void it_outlives_its_shim(void **state)
     assert_int_equal(workloads_stop(site.workloads, "spin", 5000, NULL), 0);
 }
 
+/* ---- moves, by hand and with the real engine */
+
+static struct engine *criu; /* NULL: none works here */
+
+/* From one node to another that sees the same folders, and back. */
+static void move(struct site *from, struct site *to, const char *work)
+{
+    struct workload_info info = {0}, moved = {0};
+    struct engine_result result;
+    struct error err = {0};
+    char **argv = NULL, **env = NULL;
+    autofree char *images = xasprintf("%s/images", work), *log = xasprintf("%s/log", work);
+    autofree char *pidfile = xasprintf("%s/pid", work), *output = xasprintf("%s/out", work);
+    assert_int_equal(file_remove_tree(work, NULL), 0);
+    assert_int_equal(file_make_dirs(images, 0700, NULL), 0);
+    assert_int_equal(file_make_dirs(log, 0700, NULL), 0);
+    assert_int_equal(workloads_get(from->workloads, "spin", &info, NULL), 0);
+    const struct engine_job job = {.root_pid = info.root_pid,
+                                   .image_dir = images,
+                                   .work_dir = log,
+                                   .cgroup_dir = info.cgroup_dir,
+                                   .frozen = true,
+                                   .timeout_ms = ENGINE_MS};
+    const char *const command[] = {subject, NULL};
+    const struct workload_spec spec = {
+        .name = "spin", .pool = "default", .dir = info.dir, .command = command, .mask = &mask};
+    if (workloads_hold(from->workloads, "spin", "m-1", &err) < 0 ||
+        workloads_let_go(from->workloads, "spin", &err) < 0 ||
+        engine_dump(criu, &job, &result, &err) < 0 ||
+        workloads_destroy(from->workloads, "spin", false, &err) < 0 ||
+        engine_restore_command(criu, &job, pidfile, &argv, &env, &err) < 0 ||
+        workloads_restore(to->workloads, &spec, "m-1", argv, env, pidfile, output, ENGINE_MS,
+                          &moved, &err) < 0 ||
+        workloads_continue(to->workloads, "spin", NULL, &err) < 0)
+        fail_msg("%s %s", err.message, result.log_tail);
+    assert_int_equal(moved.root_pid, info.root_pid);
+    assert_int_not_equal(tracer_of(moved.root_pid), 0);
+    engine_strv_free(argv);
+    engine_strv_free(env);
+    workload_info_done(&moved);
+    workload_info_done(&info);
+}
+
+static void it_moves_and_sees_nothing_else(void **state)
+{
+    (void)state;
+    static struct site other;
+    struct error err = {0};
+    char hidden[] = "avx2", work[] = "/tmp/test_mask_move.XXXXXX";
+    AUTO(cpu_profile) profile = NULL;
+    AUTO(cpu_report) report = NULL;
+    if (!criu)
+        skip();
+    learn_what_is_expected();
+    assert_non_null(mkdtemp(work));
+    site_up(&other, "other");
+    snprintf(other.roots, sizeof(other.roots), "%s/workloads", site.state_dir);
+    site_restart(&other);
+    if (mask_pool_profile(hidden, &profile, &report, &err) < 0 ||
+        workloads_set_report(other.workloads, report, &err) < 0)
+        fail_msg("%s", err.message);
+    spin();
+    for (unsigned i = 0; i < MOVES; i++) {
+        move(i % 2 ? &other : &site, i % 2 ? &site : &other, work);
+        unsigned lines = site_lines(&site, "spin", SPIN_FILE);
+        site_wait_lines(&site, "spin", SPIN_FILE, lines + 3);
+    }
+    nothing_else_was_seen();
+    struct workload_info info = info_of("spin");
+    assert_int_equal(json_object_object_length(json_member(info.mask_told, "lacks")), 0);
+    workload_info_done(&info);
+    site_down(&other);
+    assert_int_equal(file_remove_tree(work, NULL), 0);
+}
+
 static void what_cannot_be_masked_is_not_started(void **state)
 {
     (void)state;
@@ -255,6 +334,7 @@ int main(void)
         TEST(an_engine_may_have_it_and_give_it_back),
         TEST(it_outlives_its_tracer),
         TEST(it_outlives_its_shim),
+        TEST(it_moves_and_sees_nothing_else),
         TEST(what_cannot_be_masked_is_not_started),
     };
     unsigned a = 0, b = 0, c = 0, d = 0;
@@ -263,5 +343,10 @@ int main(void)
         puts("SKIP: this CPU has no AVX2 that could be hidden");
         return 77;
     }
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    struct error err = {0};
+    if (engine_criu_new(NULL, &criu, &err) < 0)
+        printf("SKIP: moves under the mask, as no CRIU works here: %s\n", err.message);
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    engine_free(criu);
+    return failed;
 }
