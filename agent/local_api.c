@@ -132,9 +132,10 @@ static int reply_info(struct http_reply *reply, unsigned status, struct workload
 }
 
 /* Starts it as the broker's answer to the claim says. */
-static int run_claimed(const struct local_api *api, struct workload_spec *spec, json_object *answer,
-                       struct workload_info *ret, struct error *err)
+static int run_claimed(const struct local_api *api, const struct workload_spec *spec,
+                       json_object *answer, struct workload_info *ret, struct error *err)
 {
+    struct workload_spec masked = *spec;
     struct workload_mask mask = {0};
     char **env = NULL;
     json_object *variables = NULL;
@@ -146,10 +147,10 @@ static int run_claimed(const struct local_api *api, struct workload_spec *spec, 
         rc = mask_environment_merge(variables, spec->env ? spec->env : workload_plain_env, &env,
                                     err);
     if (rc == 0) {
-        spec->mask = &mask;
+        masked.mask = &mask;
         if (env)
-            spec->env = (const char *const *)env;
-        rc = workloads_run(api->config.workloads, spec, ret, err);
+            masked.env = (const char *const *)env;
+        rc = workloads_run(api->config.workloads, &masked, ret, err);
     }
     mask_environment_free(env);
     workload_mask_done(&mask);
