@@ -136,10 +136,10 @@ static int run_claimed(const struct local_api *api, const struct workload_spec *
                        json_object *answer, struct workload_info *ret, struct error *err)
 {
     struct workload_spec masked = *spec;
-    struct workload_mask mask = {0};
+    struct birth_mask mask = {0};
     char **env = NULL;
     json_object *variables = NULL;
-    int rc = workload_mask_decode("claim", answer, &mask, err);
+    int rc = birth_mask_decode("claim", answer, &mask, err);
     if (rc == 0 && answer)
         rc = json_get_array("claim: mask", answer, "env", MASK_ENVIRONMENT_VARIABLES_MAX,
                             &variables, err);
@@ -153,7 +153,7 @@ static int run_claimed(const struct local_api *api, const struct workload_spec *
         rc = workloads_run(api->config.workloads, &masked, ret, err);
     }
     mask_environment_free(env);
-    workload_mask_done(&mask);
+    birth_mask_done(&mask);
     return rc;
 }
 

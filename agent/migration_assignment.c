@@ -65,7 +65,7 @@ static int check(struct assignment *a, struct error *err)
     for (size_t i = 0; i < json_array_size(a->command); i++)
         if (!json_object_is_type(json_array_item(a->command, i), json_type_string))
             return error_set(err, ERROR_INVALID, "command: expected an array of strings");
-    return workload_mask_decode("assignment", a->mask, &a->birth_mask, err);
+    return birth_mask_decode("assignment", a->mask, &a->birth_mask, err);
 }
 
 int assignment_decode(json_object *json, struct assignment *ret, struct error *err)
@@ -87,7 +87,7 @@ json_object *assignment_to_json(const struct assignment *assignment)
 void assignment_done(struct assignment *assignment)
 {
     json_release(fields, assignment);
-    workload_mask_done(&assignment->birth_mask);
+    birth_mask_done(&assignment->birth_mask);
     *assignment = (struct assignment){0};
 }
 

@@ -6,10 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "birth_mask.h"
 #include "error.h"
 #include "json.h"
 #include "migration_states.h"
-#include "workload_mask.h"
 
 struct assignment {
     char *migration, *workload; /* owned, as are the other strings */
@@ -27,7 +27,7 @@ struct assignment {
     enum migration_action what;
     bool is_source;
     const char *peer_node, *peer_address; /* borrowed from peer */
-    struct workload_mask birth_mask;      /* owned; from mask */
+    struct birth_mask birth_mask;         /* owned; from mask */
 };
 
 /* Decodes and checks: names, role, action, an absolute folder without links up. *ret is zeroed

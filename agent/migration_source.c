@@ -45,7 +45,7 @@ static bool held_by_us(struct migration *m, struct workload_info *info)
 static pid_t own_tracer(const struct workload_info *info)
 {
     struct process_stat stat;
-    pid_t tracer = workload_mask_is_traced(&info->mask) ? process_tracer(info->root_pid) : 0;
+    pid_t tracer = birth_mask_is_traced(&info->mask) ? process_tracer(info->root_pid) : 0;
     return tracer && process_stat_read(tracer, &stat, NULL) == 0 && stat.ppid == info->shim_pid
                ? tracer
                : 0;
@@ -58,7 +58,7 @@ static void fill_job(struct migration *m, struct engine_job *job, const char *im
                                .image_dir = image_dir,
                                .work_dir = m->log_dir,
                                .cgroup_dir = info->cgroup_dir,
-                               .frozen = workload_mask_is_traced(&info->mask),
+                               .frozen = birth_mask_is_traced(&info->mask),
                                .own_tracer = own_tracer(info),
                                .timeout_ms = m->all->config.dump_timeout_ms};
 }

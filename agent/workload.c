@@ -35,7 +35,7 @@ void workload_info_done(struct workload_info *info)
     free(info->dir);
     free(info->cgroup_dir);
     json_object_put(info->command);
-    workload_mask_done(&info->mask);
+    birth_mask_done(&info->mask);
     json_object_put(info->mask_told);
     memset(info, 0, sizeof(*info));
 }
@@ -59,8 +59,8 @@ void workload_fill_info(const struct workload *x, struct workload_info *ret)
     /* A copy of its own: json-c's counts are not atomic. */
     json_object_deep_copy(x->command, &ret->command, NULL);
     snprintf(ret->migration, sizeof(ret->migration), "%s", x->migration);
-    workload_mask_copy(&x->mask, &ret->mask);
-    ret->mask_told = workload_mask_told(&x->mask, x->run_dir);
+    birth_mask_copy(&x->mask, &ret->mask);
+    ret->mask_told = birth_mask_told(&x->mask, x->run_dir);
 }
 
 json_object *workload_info_to_json(const struct workload_info *info)
@@ -98,7 +98,7 @@ void workload_free(struct workload *x)
     if (x->shim_fd >= 0)
         close(x->shim_fd);
     json_object_put(x->command);
-    workload_mask_done(&x->mask);
+    birth_mask_done(&x->mask);
     free(x->name);
     free(x->pool);
     free(x->dir);
@@ -587,14 +587,14 @@ int workloads_mask_choose(struct workloads *w, const char *wanted, const char *r
 {
     pthread_mutex_lock(&w->lock);
     if (!w->mask_tried) {
-        w->mask_best = workload_mask_try(w->mask_path, *w->cgroup_root != '\0', w->mask_reason,
-                                         sizeof(w->mask_reason));
+        w->mask_best = birth_mask_try(w->mask_path, *w->cgroup_root != '\0', w->mask_reason,
+                                      sizeof(w->mask_reason));
         w->mask_tried = true;
         log_info("the best grade of the CPUID mask here",
                  LOG_STR("grade", mask_grade_name(w->mask_best)),
                  LOG_STR("why_not_better", w->mask_reason));
     }
-    int rc = workload_mask_choose(wanted, require, w->mask_best, w->mask_reason, ret, err);
+    int rc = birth_mask_choose(wanted, require, w->mask_best, w->mask_reason, ret, err);
     pthread_mutex_unlock(&w->lock);
     return rc;
 }

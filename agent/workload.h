@@ -11,11 +11,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "birth_mask.h"
 #include "cleanup.h"
 #include "engine.h"
 #include "error.h"
 #include "json.h"
-#include "workload_mask.h"
 
 /*     state      wire name */
 #define WORKLOAD_STATES(X)                                                   \
@@ -39,7 +39,7 @@ struct workload_spec {
     const char *cwd;            /* absolute; NULL: the workload's folder */
     const char *const *env;     /* NULL-terminated "K=V"; NULL: workload_plain_env */
     unsigned uid, gid;
-    const struct workload_mask *mask; /* NULL: none */
+    const struct birth_mask *mask; /* NULL: none */
 };
 extern const char *const workload_plain_env[]; /* PATH */
 
@@ -53,9 +53,9 @@ struct workload_info {                    /* a copy; release with workload_info_
     int64_t started_at_ms;
     unsigned uid, gid; /* whose it is */
     bool adopted;
-    char migration[64];        /* the migration that holds it; "" for none */
-    struct workload_mask mask; /* owned */
-    json_object *mask_told;    /* owned; of workload_mask_told */
+    char migration[64];     /* the migration that holds it; "" for none */
+    struct birth_mask mask; /* owned */
+    json_object *mask_told; /* owned; of birth_mask_told */
 };
 void workload_info_done(struct workload_info *info);
 json_object *workload_info_to_json(const struct workload_info *info);
@@ -86,7 +86,7 @@ int workloads_check(struct workloads *w, const struct workload_spec *spec, char 
  * mask. */
 int workloads_set_report(struct workloads *w, const struct cpu_report *report, struct error *err);
 /* The grade that a run gets which asks for `wanted` and at least `require`, as in
- * workload_mask_choose; the first call tries what works here. */
+ * birth_mask_choose; the first call tries what works here. */
 int workloads_mask_choose(struct workloads *w, const char *wanted, const char *require,
                           enum mask_grade *ret, struct error *err);
 /* Checks command, cwd and env of a run. */

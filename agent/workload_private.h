@@ -26,7 +26,7 @@ struct workload {
     unsigned uid, gid;
     bool adopted;
     char migration[64];
-    struct workload_mask mask; /* owned; never changes in an entry */
+    struct birth_mask mask; /* owned; never changes in an entry */
 
     int shim_fd; /* the monitor's connection; -1 when there is none */
     bool busy;   /* somebody works on it without holding the lock */

@@ -45,7 +45,7 @@ static char *record_path(const struct workloads *w, const char *name)
 
 int workload_record_save(const struct workloads *w, const struct workload *x, struct error *err)
 {
-    autojson *mask = workload_mask_to_json(&x->mask);
+    autojson *mask = birth_mask_to_json(&x->mask);
     struct record r = {
         .mask = mask,
         .name = x->name,
@@ -84,7 +84,7 @@ static int state_from_name(const char *name, enum workload_state *ret)
 }
 
 static struct workload *from_record(const struct workloads *w, const struct record *r,
-                                    enum workload_state state, const struct workload_mask *mask)
+                                    enum workload_state state, const struct birth_mask *mask)
 {
     struct workload *x = xcalloc(1, sizeof(*x));
     x->name = xstrdup(r->name);
@@ -121,7 +121,7 @@ int workload_record_load(const struct workloads *w, const char *name, struct wor
     autojson *json = NULL;
     size_t length = 0;
     struct record r = {0};
-    struct workload_mask mask = {0};
+    struct birth_mask mask = {0};
     enum workload_state state = WORKLOAD_EXITED;
     if (file_read(path, RECORD_MAX_BYTES, &text, &length, err) < 0)
         return -1;
@@ -132,7 +132,7 @@ int workload_record_load(const struct workloads *w, const char *name, struct wor
     if (strcmp(r.name, name) != 0 || state_from_name(r.state, &state) < 0)
         rc = error_set(err, ERROR_INVALID, "%s: does not describe workload '%s'", path, name);
     if (rc == 0)
-        rc = workload_mask_decode(path, r.mask, &mask, err);
+        rc = birth_mask_decode(path, r.mask, &mask, err);
     if (rc == 0)
         *ret = from_record(w, &r, state, &mask);
     json_release(record_fields, &r);

@@ -112,7 +112,7 @@ static struct workload *enter(struct workloads *w, const struct workload_spec *s
     x->busy = true;
     snprintf(x->migration, sizeof(x->migration), "%s", migration);
     if (spec->mask)
-        workload_mask_copy(spec->mask, &x->mask);
+        birth_mask_copy(spec->mask, &x->mask);
     workload_enlist(w, x);
     pthread_mutex_unlock(&w->lock);
     return x;
@@ -133,8 +133,8 @@ static int make_room(struct workloads *w, struct workload *x, struct error *err)
         return -1;
     pthread_mutex_lock(&w->lock);
     int rc = workload_record_save(w, x, err);
-    if (rc == 0 && workload_mask_is_traced(&x->mask))
-        rc = workload_mask_write_table(&x->mask, w->report, x->run_dir, err);
+    if (rc == 0 && birth_mask_is_traced(&x->mask))
+        rc = birth_mask_write_table(&x->mask, w->report, x->run_dir, err);
     pthread_mutex_unlock(&w->lock);
     return rc;
 }
@@ -226,7 +226,7 @@ static int start_shim(struct workloads *w, struct workload *x, const struct shim
 static void put_mask(const struct workloads *w, struct shim_orders *orders,
                      const struct workload *x)
 {
-    autofree char *table = xasprintf("%s/%s", x->run_dir, WORKLOAD_MASK_TABLE_NAME);
+    autofree char *table = xasprintf("%s/%s", x->run_dir, BIRTH_MASK_TABLE_NAME);
     shim_orders_put(orders, SHIM_ORDER_MASK_PROGRAM, w->mask_path);
     shim_orders_put(orders, SHIM_ORDER_MASK_TABLE, table);
     shim_orders_put(orders, SHIM_ORDER_MASK_CACHE, w->mask_cache);
@@ -241,7 +241,7 @@ static void put_common(const struct workloads *w, struct shim_orders *orders,
     shim_orders_put(orders, SHIM_ORDER_RUN_DIR, x->run_dir);
     shim_orders_put(orders, SHIM_ORDER_TASKS_DIR, tasks);
     shim_orders_put(orders, SHIM_ORDER_SHIM_DIR, shim);
-    if (workload_mask_is_traced(&x->mask))
+    if (birth_mask_is_traced(&x->mask))
         put_mask(w, orders, x);
 }
 
@@ -318,8 +318,7 @@ int workloads_run(struct workloads *w, const struct workload_spec *spec, struct 
     if (rc == 0) {
         orders = run_orders(w, x, spec);
         workload_leave_gap(w->seed);
-        rc =
-            start_shim(w, x, orders, workload_mask_is_traced(&x->mask) ? MASKED_MS : START_MS, err);
+        rc = start_shim(w, x, orders, birth_mask_is_traced(&x->mask) ? MASKED_MS : START_MS, err);
     }
     if (rc == 0)
         rc = settle_in(w, x, WORKLOAD_RUNNING, ret, err);

@@ -35,7 +35,7 @@ static void handle_of(const struct workload *x, struct handle *ret)
                            .run_dir = xstrdup(x->run_dir),
                            .root = x->root_pid,
                            .shim = x->shim_pid,
-                           .is_traced = workload_mask_is_traced(&x->mask)};
+                           .is_traced = birth_mask_is_traced(&x->mask)};
 }
 
 static int kill_without_cgroup(const struct handle *h, struct error *err)

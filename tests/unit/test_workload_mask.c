@@ -28,7 +28,7 @@
 #define SPIN_FILE "stdout.log"
 
 static struct site site;
-static struct workload_mask mask;
+static struct birth_mask mask;
 static char expected[16]; /* leaf 7 EBX under the mask, as mask_subject prints it */
 static char *subject;
 
@@ -45,7 +45,7 @@ static int up(void **state)
         workloads_set_report(site.workloads, report, &err) < 0)
         fail_msg("%s", err.message);
     autofree char *record = cpu_profile_record(profile, sha256);
-    mask = (struct workload_mask){.grade = MASK_GRADE_DETOUR, .epoch = 7};
+    mask = (struct birth_mask){.grade = MASK_GRADE_DETOUR, .epoch = 7};
     assert_int_equal(json_parse(record, strlen(record), &mask.profile, NULL), 0);
     subject = xasprintf("%.*smask_subject", (int)(strrchr(site.victim, '/') + 1 - site.victim),
                         site.victim);
@@ -56,7 +56,7 @@ static int down(void **state)
 {
     (void)state;
     site_down(&site);
-    workload_mask_done(&mask);
+    birth_mask_done(&mask);
     free(subject);
     return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* workload_mask.c - a workload's birth mask on this node. */
-#include "workload_mask.h"
+/* birth_mask.c - a workload's birth mask on this node. */
+#include "birth_mask.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,20 +18,20 @@
 #define TRY_MS          20000
 #define TRY_GRACE_MS    1000
 
-void workload_mask_done(struct workload_mask *mask)
+void birth_mask_done(struct birth_mask *mask)
 {
     json_object_put(mask->profile);
-    *mask = (struct workload_mask){0};
+    *mask = (struct birth_mask){0};
 }
 
-void workload_mask_copy(const struct workload_mask *mask, struct workload_mask *ret)
+void birth_mask_copy(const struct birth_mask *mask, struct birth_mask *ret)
 {
-    *ret = (struct workload_mask){.grade = mask->grade, .epoch = mask->epoch};
+    *ret = (struct birth_mask){.grade = mask->grade, .epoch = mask->epoch};
     if (mask->profile)
         json_object_deep_copy(mask->profile, &ret->profile, NULL);
 }
 
-json_object *workload_mask_to_json(const struct workload_mask *mask)
+json_object *birth_mask_to_json(const struct birth_mask *mask)
 {
     json_object *profile = NULL;
     if (mask->grade == MASK_GRADE_OFF)
@@ -44,13 +44,13 @@ json_object *workload_mask_to_json(const struct workload_mask *mask)
     return o;
 }
 
-int workload_mask_decode(const char *what, json_object *json, struct workload_mask *ret,
-                         struct error *err)
+int birth_mask_decode(const char *what, json_object *json, struct birth_mask *ret,
+                      struct error *err)
 {
     const char *grade = NULL;
     json_object *profile = NULL;
     AUTO(cpu_profile) parsed = NULL;
-    struct workload_mask mask = {0};
+    struct birth_mask mask = {0};
     if (!json) {
         *ret = mask;
         return 0;
@@ -69,7 +69,7 @@ int workload_mask_decode(const char *what, json_object *json, struct workload_ma
     return 0;
 }
 
-bool workload_mask_is_traced(const struct workload_mask *mask)
+bool birth_mask_is_traced(const struct birth_mask *mask)
 {
     return mask->grade == MASK_GRADE_DETOUR;
 }
@@ -84,15 +84,15 @@ static int write_file(const char *path, const void *bytes, size_t length, struct
     return 0;
 }
 
-int workload_mask_write_table(const struct workload_mask *mask, const struct cpu_report *report,
-                              const char *run_dir, struct error *err)
+int birth_mask_write_table(const struct birth_mask *mask, const struct cpu_report *report,
+                           const char *run_dir, struct error *err)
 {
     union {
         struct mask_island_table table;
         uint8_t bytes[MASK_ISLAND_TABLE_BYTES];
     } area = {0};
     AUTO(cpu_profile) profile = NULL;
-    autofree char *path = xasprintf("%s/%s", run_dir, WORKLOAD_MASK_TABLE_NAME);
+    autofree char *path = xasprintf("%s/%s", run_dir, BIRTH_MASK_TABLE_NAME);
     if (!report)
         return error_set(err, ERROR_FAILED, "what this node's CPUs offer is not known yet");
     if (cpu_profile_from_record(mask->profile, &profile, err) < 0 ||
@@ -116,7 +116,7 @@ static json_object *tracer_state(const char *run_dir)
     return json;
 }
 
-json_object *workload_mask_told(const struct workload_mask *mask, const char *run_dir)
+json_object *birth_mask_told(const struct birth_mask *mask, const char *run_dir)
 {
     static const char *const members[] = {"sites", "traps", "lacks", "problem"};
     if (mask->grade == MASK_GRADE_OFF)
@@ -133,8 +133,8 @@ json_object *workload_mask_told(const struct workload_mask *mask, const char *ru
 
 /* ---- choosing */
 
-enum mask_grade workload_mask_try(const char *mask_program, bool has_cgroup, char *reason,
-                                  size_t reason_bytes)
+enum mask_grade birth_mask_try(const char *mask_program, bool has_cgroup, char *reason,
+                               size_t reason_bytes)
 {
     char *const argv[] = {(char *)mask_program, "--try", NULL};
     char *const env[] = {NULL};
@@ -167,8 +167,8 @@ static int grade_of(const char *member, const char *name, enum mask_grade *ret, 
     return mask_grade_from_name(name, ret, err) < 0 ? error_wrap(err, "run: %s", member) : 0;
 }
 
-int workload_mask_choose(const char *wanted, const char *require, enum mask_grade best,
-                         const char *reason, enum mask_grade *ret, struct error *err)
+int birth_mask_choose(const char *wanted, const char *require, enum mask_grade best,
+                      const char *reason, enum mask_grade *ret, struct error *err)
 {
     enum mask_grade least = MASK_GRADE_OFF;
     *ret = best;
