@@ -125,9 +125,9 @@ fleet_up() {
     done
 }
 
-# victim_start NODE NAME: starts the test workload there and waits until it works.
+# victim_start NODE NAME [OPTION...]: starts the test workload there and waits until it works.
 victim_start() {
-    ca "$1" run --name "$2" -- "$VICTIM" run "$VICTIM_MIB" 20 >"$TEST_DIR/run.out"
+    ca "$1" run --name "$2" "${@:3}" -- "$VICTIM" run "$VICTIM_MIB" 20 >"$TEST_DIR/run.out"
     eventually 10 victim_at_least "$1" "$2" 10
 }
 
