@@ -11,8 +11,9 @@
 #define WORDS_MAX                                                                  \
     (1UL << 20) /* of arguments, or of the environment: 6 MiB hold no more strings \
                  */
-#define PAIRS_MAX 64
-#define CHUNK     512 /* words read at a time */
+#define WORDS_OF_PAIRS_MAX 128UL
+#define CHUNK              512 /* words read at a time */
+#define PAGE_BYTES         4096UL
 
 #ifndef AT_MINSIGSTKSZ
 #define AT_MINSIGSTKSZ 51
@@ -31,26 +32,29 @@ static int not_found(const struct mask_tracee *tracee, struct error *err)
                      tracee->tid);
 }
 
-/* The word behind the next zero from `at` on. The stack may end within what is read at a time, so
- * the last words are read one by one. */
+/* Words from `at` on, up to the end of the page: the stack may end there. At least one. */
+static int read_words(const struct mask_tracee *tracee, uint64_t at, uint64_t *words, size_t most,
+                      size_t *ret_count, struct error *err)
+{
+    size_t left = (PAGE_BYTES - at % PAGE_BYTES) / sizeof(*words);
+    *ret_count = left == 0 ? 1 : left < most ? left : most;
+    return mask_tracee_read(tracee, at, words, *ret_count * sizeof(*words), err);
+}
+
+/* The word behind the next zero from `at` on. */
 static int behind_zero(const struct mask_tracee *tracee, uint64_t at, uint64_t *ret,
                        struct error *err)
 {
     uint64_t words[CHUNK];
-    for (size_t done = 0; done < WORDS_MAX;) {
-        size_t wanted = CHUNK;
-        if (mask_tracee_read(tracee, at, words, sizeof(words), NULL) < 0) {
-            wanted = 1;
-            if (mask_tracee_read(tracee, at, words, sizeof(words[0]), err) < 0)
-                return -1;
-        }
-        for (size_t i = 0; i < wanted; i++)
+    size_t count = 0;
+    for (size_t done = 0; done < WORDS_MAX; done += count, at += count * sizeof(words[0])) {
+        if (read_words(tracee, at, words, CHUNK, &count, err) < 0)
+            return -1;
+        for (size_t i = 0; i < count; i++)
             if (words[i] == 0) {
                 *ret = at + (i + 1) * sizeof(words[0]);
                 return 0;
             }
-        at += wanted * sizeof(words[0]);
-        done += wanted;
     }
     return not_found(tracee, err);
 }
@@ -116,23 +120,36 @@ static uint64_t value_for(const struct mask_island_table *table, uint64_t type, 
     }
 }
 
+/* Pairs of type and value up to AT_NULL; *ret_count: those before it. */
+static int read_pairs(const struct mask_tracee *tracee, uint64_t at,
+                      uint64_t pairs[WORDS_OF_PAIRS_MAX], size_t *ret_count, struct error *err)
+{
+    size_t have = 0, count = 0;
+    *ret_count = 0;
+    while (have < WORDS_OF_PAIRS_MAX) {
+        if (read_words(tracee, at + have * sizeof(*pairs), pairs + have, WORDS_OF_PAIRS_MAX - have,
+                       &count, err) < 0)
+            return -1;
+        have += count;
+        for (; *ret_count < have / 2; (*ret_count)++)
+            if (pairs[2 * *ret_count] == AT_NULL)
+                return 0;
+    }
+    return not_found(tracee, err);
+}
+
 int mask_auxv_rewrite(const struct mask_tracee *tracee, const struct mask_island_table *table,
                       struct error *err)
 {
-    uint64_t at = 0;
-    if (find(tracee, &at, err) < 0)
+    uint64_t at = 0, pairs[WORDS_OF_PAIRS_MAX];
+    size_t count = 0;
+    if (find(tracee, &at, err) < 0 || read_pairs(tracee, at, pairs, &count, err) < 0)
         return -1;
-    for (size_t i = 0; i < PAIRS_MAX; i++) {
-        uint64_t pair[2];
-        if (mask_tracee_read(tracee, at, pair, sizeof(pair), err) < 0)
+    for (size_t i = 0; i < 2 * count; i += 2) {
+        uint64_t value = value_for(table, pairs[i], pairs[i + 1]);
+        if (value != pairs[i + 1] &&
+            mask_tracee_write(tracee, at + (i + 1) * sizeof(value), &value, sizeof(value), err) < 0)
             return -1;
-        if (pair[0] == AT_NULL)
-            return 0;
-        uint64_t value = value_for(table, pair[0], pair[1]);
-        if (value != pair[1] &&
-            mask_tracee_write(tracee, at + sizeof(pair[0]), &value, sizeof(value), err) < 0)
-            return -1;
-        at += sizeof(pair);
     }
-    return not_found(tracee, err);
+    return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mask_cache.c - entries: a line with version and checksum, and JSON behind it. */
+/* mask_cache.c - entries: a line with version and checksum, and bytes behind it. */
 #include "mask_cache.h"
 
 #include <dirent.h>
@@ -12,11 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "checksum.h"
 #include "digest.h"
 #include "file.h"
 
 #define ENTRY_BYTES_MAX (8U << 20)
-#define ENTRY_VERSION   "cpubroker.sites/1"
+#define ENTRY_VERSION   "cpubroker.sites/2"
 #define NAMES_MAX       2048 /* files in the folder that are looked at at once */
 #define FILES_MAX       8    /* with the same code that are remembered */
 #define CHUNK_BYTES     262144
@@ -95,87 +96,72 @@ static int digest_code(const struct elf_image *image, char *hex, struct error *e
     return 0;
 }
 
-/* ---- entries as text */
+/* ---- entries as bytes */
 
-static json_object *seen_to_json(const struct seen *seen)
+/* Behind the first line; the sites' record follows. */
+struct entry_head {
+    char digest[SHA256_HEX_BYTES];
+    char build_id[ELF_BUILD_ID_HEX_BYTES];
+    uint64_t size, file_count;
+    struct seen files[FILES_MAX];
+};
+
+static char *first_line(const uint8_t *body, size_t length)
 {
-    json_object *o = json_object_new_object();
-    json_put_hex64(o, "device", seen->device);
-    json_put_hex64(o, "inode", seen->inode);
-    json_put_hex64(o, "size", seen->size);
-    json_put_hex64(o, "changed_ns", (uint64_t)seen->changed_ns);
-    json_put_hex64(o, "modified_ns", (uint64_t)seen->modified_ns);
-    return o;
+    char sum_hex[CHECKSUM_HEX_BYTES];
+    AUTO(checksum) sum = checksum_new();
+    checksum_update(sum, body, length);
+    checksum_hex(sum, sum_hex);
+    return xasprintf(ENTRY_VERSION " %d %s\n", MASK_SITES_RULES, sum_hex);
 }
 
-static int seen_from_json(json_object *o, struct seen *ret, struct error *err)
+/* The first line, and the body that it is the checksum of. */
+static uint8_t *entry_to_bytes(const struct entry *entry, size_t *ret_length)
 {
-    uint64_t changed = 0, modified = 0;
-    if (json_check_object("file", o, err) < 0 ||
-        json_get_hex("file", o, "device", &ret->device, err) < 0 ||
-        json_get_hex("file", o, "inode", &ret->inode, err) < 0 ||
-        json_get_hex("file", o, "size", &ret->size, err) < 0 ||
-        json_get_hex("file", o, "changed_ns", &changed, err) < 0 ||
-        json_get_hex("file", o, "modified_ns", &modified, err) < 0)
-        return -1;
-    ret->changed_ns = (int64_t)changed;
-    ret->modified_ns = (int64_t)modified;
-    return 0;
+    struct entry_head head;
+    size_t length = 0;
+    autofree uint8_t *record = mask_sites_to_record(entry->sites, &length);
+    memset(&head, 0, sizeof(head)); /* what lies between members too */
+    memcpy(head.digest, entry->digest, sizeof(head.digest));
+    memcpy(head.build_id, entry->build_id, sizeof(head.build_id));
+    head.size = entry->size;
+    head.file_count = entry->file_count;
+    memcpy(head.files, entry->files, sizeof(head.files));
+    autofree uint8_t *body = xmalloc(sizeof(head) + length);
+    memcpy(body, &head, sizeof(head));
+    memcpy(body + sizeof(head), record, length);
+    autofree char *line = first_line(body, sizeof(head) + length);
+    *ret_length = strlen(line) + sizeof(head) + length;
+    uint8_t *bytes = xmalloc(*ret_length);
+    memcpy(bytes, line, strlen(line));
+    memcpy(bytes + strlen(line), body, sizeof(head) + length);
+    return bytes;
 }
 
-static char *entry_to_text(const struct entry *entry)
+static int entry_from_bytes(const uint8_t *bytes, size_t length, struct entry *ret,
+                            struct error *err)
 {
-    autojson *o = mask_sites_to_json(entry->sites, false);
-    json_object *files = json_object_new_array();
-    char checksum[SHA256_HEX_BYTES];
-    for (size_t i = 0; i < entry->file_count; i++)
-        json_object_array_add(files, seen_to_json(&entry->files[i]));
-    json_put(o, "files", files);
-    json_put_str(o, "digest", entry->digest);
-    json_put_str(o, "build_id", entry->build_id);
-    json_put_hex64(o, "size", entry->size);
-    autofree char *text = json_text(o);
-    sha256_hex(text, strlen(text), checksum);
-    return xasprintf(ENTRY_VERSION " %d %s\n%s", MASK_SITES_RULES, checksum, text);
-}
-
-static int fields_from_json(json_object *o, struct entry *ret, struct error *err)
-{
-    const char *digest = NULL, *build_id = NULL;
-    json_object *files = NULL;
-    if (json_get_str("entry", o, "digest", &digest, err) < 0 ||
-        json_get_str("entry", o, "build_id", &build_id, err) < 0 ||
-        json_get_hex("entry", o, "size", &ret->size, err) < 0 ||
-        json_get_array("entry", o, "files", FILES_MAX, &files, err) < 0)
-        return -1;
-    if (strlen(digest) >= sizeof(ret->digest) || strlen(build_id) >= sizeof(ret->build_id))
-        return error_set(err, ERROR_INVALID, "entry: digest or build_id is too long");
-    snprintf(ret->digest, sizeof(ret->digest), "%s", digest);
-    snprintf(ret->build_id, sizeof(ret->build_id), "%s", build_id);
-    for (; ret->file_count < json_array_size(files); ret->file_count++)
-        if (seen_from_json(json_array_item(files, ret->file_count), &ret->files[ret->file_count],
-                           err) < 0)
-            return -1;
-    return 0;
-}
-
-static int entry_from_text(const char *text, size_t length, struct entry *ret, struct error *err)
-{
-    char checksum[SHA256_HEX_BYTES];
-    autofree char *head = NULL;
-    autojson *o = NULL;
-    const char *body = memchr(text, '\n', length);
+    struct entry_head head;
+    const uint8_t *body = memchr(bytes, '\n', length);
     if (!body)
         return error_set(err, ERROR_INVALID, "entry: no first line");
     body++;
-    length -= (size_t)(body - text);
-    sha256_hex(body, length, checksum);
-    head = xasprintf(ENTRY_VERSION " %d %s\n", MASK_SITES_RULES, checksum);
-    if ((size_t)(body - text) != strlen(head) || memcmp(text, head, strlen(head)) != 0)
+    length -= (size_t)(body - bytes);
+    autofree char *line = first_line(body, length);
+    if ((size_t)(body - bytes) != strlen(line) || memcmp(bytes, line, strlen(line)) != 0)
         return error_set(err, ERROR_INVALID, "entry: damaged, or of another version");
-    if (json_parse(body, length, &o, err) < 0 || fields_from_json(o, ret, err) < 0)
-        return -1;
-    return mask_sites_from_json(o, &ret->sites, err);
+    if (length < sizeof(head))
+        return error_set(err, ERROR_INVALID, "entry: too short");
+    memcpy(&head, body, sizeof(head));
+    if (head.file_count > FILES_MAX || !memchr(head.digest, '\0', sizeof(head.digest)) ||
+        !memchr(head.build_id, '\0', sizeof(head.build_id)))
+        return error_set(err, ERROR_INVALID, "entry: its head is none");
+    memcpy(ret->digest, head.digest, sizeof(ret->digest));
+    memcpy(ret->build_id, head.build_id, sizeof(ret->build_id));
+    ret->size = head.size;
+    ret->file_count = (size_t)head.file_count;
+    memcpy(ret->files, head.files, sizeof(ret->files));
+    return mask_sites_from_record(body + sizeof(head), length - sizeof(head), &ret->sites, err);
 }
 
 /* ---- entries as files */
@@ -192,7 +178,7 @@ static int read_entry(const char *folder, const char *key, struct entry *ret)
     struct stat st;
     *ret = (struct entry){0};
     if (file_read(path, ENTRY_BYTES_MAX, &text, &length, NULL) < 0 ||
-        entry_from_text(text, length, ret, NULL) < 0)
+        entry_from_bytes((const uint8_t *)text, length, ret, NULL) < 0)
         return -1;
     if (stat(path, &st) == 0 && time(NULL) - st.st_mtime > USED_AGAIN_S)
         (void)utimensat(AT_FDCWD, path, NULL, 0); /* those used longest ago go first */
@@ -234,15 +220,15 @@ static void remove_oldest(const char *folder)
     closedir(dir);
 }
 
-static int write_all(int fd, const char *text, size_t length)
+static int write_all(int fd, const uint8_t *bytes, size_t length)
 {
     while (length) {
-        ssize_t n = write(fd, text, length);
+        ssize_t n = write(fd, bytes, length);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -1;
-        text += n;
+        bytes += n;
         length -= (size_t)n;
     }
     return 0;
@@ -254,14 +240,16 @@ static void write_entry(const char *folder, const char *key, const struct entry 
 {
     char unique[17];
     random_hex(8, unique);
-    autofree char *path = path_of(folder, key), *text = entry_to_text(entry);
+    size_t length = 0;
+    autofree char *path = path_of(folder, key);
+    autofree uint8_t *bytes = entry_to_bytes(entry, &length);
     autofree char *temporary = xasprintf("%s/%s.new", folder, unique);
-    if (strlen(text) > ENTRY_BYTES_MAX || file_make_dirs(folder, 0700, NULL) < 0)
+    if (length > ENTRY_BYTES_MAX || file_make_dirs(folder, 0700, NULL) < 0)
         return;
     autoclose int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return;
-    if (write_all(fd, text, strlen(text)) < 0 || rename(temporary, path) < 0)
+    if (write_all(fd, bytes, length) < 0 || rename(temporary, path) < 0)
         (void)unlink(temporary);
     else
         remove_oldest(folder);

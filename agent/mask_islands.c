@@ -169,16 +169,10 @@ static int let_run(struct mask_tracee *tracee, uint64_t place, struct error *err
     return call(tracee, "run code in", &mprotect_call, &result, err);
 }
 
-static int make(struct mask_islands *islands, struct mask_tracee *tracee,
-                const struct mask_island_table *table, uint64_t start, uint64_t end,
-                struct error *err)
+static int make_in_gap(struct mask_islands *islands, struct mask_tracee *tracee,
+                       const struct mask_island_table *table, const struct mask_maps *maps,
+                       uint64_t start, uint64_t end, struct error *err)
 {
-    AUTO(mask_maps) maps = NULL;
-    if (islands->count == MASK_ISLANDS_MAX)
-        return error_set(err, ERROR_FAILED, "thread %d would need more than %d islands",
-                         tracee->tid, MASK_ISLANDS_MAX);
-    if (mask_maps_read(tracee->tid, &maps, err) < 0)
-        return -1;
     uint64_t place = mask_maps_gap(maps, start, end, MASK_ISLAND_BYTES);
     if (!place)
         return error_set(err, ERROR_FAILED,
@@ -195,6 +189,22 @@ static int make(struct mask_islands *islands, struct mask_tracee *tracee,
     return 0;
 }
 
+static int make(struct mask_islands *islands, struct mask_tracee *tracee,
+                const struct mask_island_table *table, const struct mask_maps *known,
+                uint64_t start, uint64_t end, struct error *err)
+{
+    AUTO(mask_maps) maps = NULL;
+    if (islands->count == MASK_ISLANDS_MAX)
+        return error_set(err, ERROR_FAILED, "thread %d would need more than %d islands",
+                         tracee->tid, MASK_ISLANDS_MAX);
+    /* What was a gap may be none by now: the kernel never maps over what is there. */
+    if (known && make_in_gap(islands, tracee, table, known, start, end, NULL) == 0)
+        return 0;
+    if (mask_maps_read(tracee->tid, &maps, err) < 0)
+        return -1;
+    return make_in_gap(islands, tracee, table, maps, start, end, err);
+}
+
 /* ---- using them */
 
 static bool reaches(const struct mask_one_island *island, uint64_t start, uint64_t end)
@@ -206,8 +216,9 @@ static bool reaches(const struct mask_one_island *island, uint64_t start, uint64
 }
 
 int mask_islands_near(struct mask_islands *islands, struct mask_tracee *tracee,
-                      const struct mask_island_table *table, uint64_t start, uint64_t end,
-                      size_t bytes, struct mask_one_island **ret, struct error *err)
+                      const struct mask_island_table *table, const struct mask_maps *maps,
+                      uint64_t start, uint64_t end, size_t bytes, struct mask_one_island **ret,
+                      struct error *err)
 {
     for (size_t i = 0; i < islands->count; i++) {
         struct mask_one_island *island = &islands->islands[i];
@@ -216,19 +227,17 @@ int mask_islands_near(struct mask_islands *islands, struct mask_tracee *tracee,
             return 0;
         }
     }
-    if (make(islands, tracee, table, start, end, err) < 0)
+    if (make(islands, tracee, table, maps, start, end, err) < 0)
         return -1;
     *ret = &islands->islands[islands->count - 1];
     return 0;
 }
 
-int mask_island_add(struct mask_one_island *island, const struct mask_tracee *tracee,
-                    const uint8_t *stub, size_t length, struct error *err)
+uint64_t mask_island_take(struct mask_one_island *island, size_t length)
 {
-    if (mask_tracee_write(tracee, island->at + island->used, stub, length, err) < 0)
-        return -1;
+    uint64_t at = island->at + island->used;
     island->used = aligned(island->used + length);
-    return 0;
+    return at;
 }
 
 void mask_islands_undo(struct mask_islands *islands, struct mask_tracee *tracee,

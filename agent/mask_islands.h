@@ -32,16 +32,17 @@ int mask_islands_find(struct mask_islands *islands, const struct mask_tracee *tr
 /* The island in whose stubs the address lies, or NULL. */
 const struct mask_one_island *mask_islands_at(const struct mask_islands *islands, uint64_t address);
 /* One with room for `bytes` of stubs, within reach of [start, end): one that is there, or one that
- * is made with the table, of MASK_ISLAND_TABLE_BYTES. Errors: ERROR_FAILED (the process may not map
- * it, or there is no room within reach), and those of mask_tracee_call. */
+ * is made with the table, of MASK_ISLAND_TABLE_BYTES. `maps` (may be NULL) is what the process has
+ * mapped, as far as is known; it is read anew where it does not do. Errors: ERROR_FAILED (the
+ * process may not map it, or there is no room within reach), and those of mask_tracee_call. */
 int mask_islands_near(struct mask_islands *islands, struct mask_tracee *tracee,
-                      const struct mask_island_table *table, uint64_t start, uint64_t end,
-                      size_t bytes, struct mask_one_island **ret, struct error *err);
+                      const struct mask_island_table *table, const struct mask_maps *maps,
+                      uint64_t start, uint64_t end, size_t bytes, struct mask_one_island **ret,
+                      struct error *err);
 /* Where the routine of an island lies. */
 uint64_t mask_island_routine_at(const struct mask_one_island *island);
-/* Writes a stub behind those that are there. */
-int mask_island_add(struct mask_one_island *island, const struct mask_tracee *tracee,
-                    const uint8_t *stub, size_t length, struct error *err);
+/* Takes room for a stub behind those that are there: where it is to be written. */
+uint64_t mask_island_take(struct mask_one_island *island, size_t length);
 /* Back to what it was at `before`: those made since are unmapped, and stubs written since are
  * nobody's. */
 void mask_islands_undo(struct mask_islands *islands, struct mask_tracee *tracee,

@@ -10,6 +10,8 @@
 
 #define JUMP_CODE  0xe9 /* jmp rel32 */
 #define JUMP_BYTES 5
+#define PAGE_BYTES 4096UL
+#define NEAR_BYTES (4 * PAGE_BYTES)
 #define TRAP_HLT   0xf4 /* faults in user space, as CPUID does where it is made to fault */
 #define TRAP_NOP   0x90
 
@@ -152,14 +154,84 @@ static void forget_lacks(struct mask_process *process, uint64_t start, uint64_t 
 struct plan {
     struct mask_process *process;
     struct mask_tracee *tracee;
+    const struct mask_maps *maps; /* of the whole process, or NULL */
     const struct mask_mapping *mapping;
     struct mask_mapped mapped;
+    /* A piece of the mapping's memory, without what is yet to be written. */
+    uint8_t *near; /* owned; NEAR_BYTES; NULL: none yet */
+    uint64_t near_at;
+    size_t near_length;
+    /* What is written at the end: stubs that lie behind one another, and then patches. */
+    uint8_t *stubs; /* owned; MASK_ISLAND_BYTES; NULL: none yet */
+    uint64_t stubs_at;
+    size_t stubs_length;
     struct written {
         struct mask_patch patch;
         bool is_new; /* to be kept; else it is in the record already, and is only written again */
-    } * written;     /* owned; those that are in force, in the order of their writing */
-    size_t written_count;
+    } * written;     /* owned; in the order of their writing */
+    size_t written_count, in_force;
 };
+
+/* Sites lie close together, and each takes several looks. */
+static int read_near(struct plan *plan, uint64_t address, void *buffer, size_t length,
+                     struct error *err)
+{
+    uint64_t from = address & ~(PAGE_BYTES - 1), to = from + NEAR_BYTES;
+    if (to > plan->mapping->end)
+        to = plan->mapping->end;
+    if (from < plan->mapping->start || address + length > to)
+        return mask_tracee_read(plan->tracee, address, buffer, length, err);
+    if (!plan->near)
+        plan->near = xmalloc(NEAR_BYTES);
+    if (address < plan->near_at || address + length > plan->near_at + plan->near_length) {
+        plan->near_length = 0;
+        if (mask_tracee_read(plan->tracee, from, plan->near, to - from, err) < 0)
+            return -1;
+        plan->near_at = from;
+        plan->near_length = to - from;
+    }
+    memcpy(buffer, plan->near + (address - plan->near_at), length);
+    return 0;
+}
+
+static int write_stubs(struct plan *plan, struct error *err)
+{
+    size_t length = plan->stubs_length;
+    plan->stubs_length = 0;
+    return length ? mask_tracee_write(plan->tracee, plan->stubs_at, plan->stubs, length, err) : 0;
+}
+
+static int add_stub(struct plan *plan, struct mask_one_island *island, const uint8_t *stub,
+                    size_t length, struct error *err)
+{
+    uint64_t at = mask_island_take(island, length);
+    if (!plan->stubs)
+        plan->stubs = xmalloc(MASK_ISLAND_BYTES);
+    if (plan->stubs_length &&
+        (at < plan->stubs_at + plan->stubs_length ||
+         at + length > plan->stubs_at + MASK_ISLAND_BYTES) &&
+        write_stubs(plan, err) < 0)
+        return -1;
+    if (!plan->stubs_length)
+        plan->stubs_at = at;
+    size_t offset = (size_t)(at - plan->stubs_at);
+    memset(plan->stubs + plan->stubs_length, 0, offset - plan->stubs_length);
+    memcpy(plan->stubs + offset, stub, length);
+    plan->stubs_length = offset + length;
+    return 0;
+}
+
+static int write_all(struct plan *plan, struct error *err)
+{
+    if (write_stubs(plan, err) < 0)
+        return -1;
+    while (plan->in_force < plan->written_count) {
+        const struct mask_patch *patch = &plan->written[plan->in_force++].patch;
+        if (mask_tracee_write(plan->tracee, patch->address, patch->bytes, patch->length, err) < 0)
+            return -1;
+    }
+    return 0;
+}
 
 static bool has_stub(const struct mask_process *process, const struct mask_patch *patch)
 {
@@ -188,11 +260,11 @@ static void drop_stale(struct plan *plan)
 }
 
 /* What lay there before patches of ours. */
-static int read_original(const struct plan *plan, uint64_t start, uint8_t *bytes, size_t length,
+static int read_original(struct plan *plan, uint64_t start, uint8_t *bytes, size_t length,
                          struct error *err)
 {
     const struct mask_process *process = plan->process;
-    if (mask_tracee_read(plan->tracee, start, bytes, length, err) < 0)
+    if (read_near(plan, start, bytes, length, err) < 0)
         return -1;
     for (size_t i = first_behind(process, start);
          i < process->patch_count && process->patches[i].address < start + length; i++)
@@ -205,7 +277,7 @@ static int read_original(const struct plan *plan, uint64_t start, uint8_t *bytes
 }
 
 /* Whether the memory around the site, as far as it is mapped here, is what the finder saw. */
-static bool is_as_found(const struct plan *plan, const struct mask_site *site, uint64_t place)
+static bool is_as_found(struct plan *plan, const struct mask_site *site, uint64_t place)
 {
     uint8_t now[MASK_WINDOW_BYTES_MAX];
     uint64_t start = place + (uint64_t)(int64_t)site->bytes_at, end = start + site->byte_count;
@@ -223,22 +295,23 @@ static bool is_within(const struct plan *plan, uint64_t start, uint64_t length)
     return start >= plan->mapping->start && start + length <= plan->mapping->end;
 }
 
-/* Writes the stub of a patch and fills in the bytes that replace the site's. */
-static int write_stub(const struct plan *plan, const struct mask_site *site, uint64_t place,
-                      const struct mask_detour *detour, struct mask_patch *patch, struct error *err)
+/* Makes the stub of a patch and fills in the bytes that replace the site's. */
+static int make_stub(struct plan *plan, const struct mask_site *site, uint64_t place,
+                     const struct mask_detour *detour, struct mask_patch *patch, struct error *err)
 {
     struct mask_process *process = plan->process;
     struct mask_one_island *island = NULL;
     uint8_t stub[MASK_STUB_BYTES_MAX];
     uint8_t bytes[MASK_DETOUR_BYTES_MAX + MASK_WINDOW_REACH];
     size_t length = 0;
-    if (mask_islands_near(&process->islands, plan->tracee, process->options.table, patch->address,
-                          patch->address + patch->length, MASK_STUB_BYTES_MAX, &island, err) < 0)
+    if (mask_islands_near(&process->islands, plan->tracee, process->options.table, plan->maps,
+                          patch->address, patch->address + patch->length, MASK_STUB_BYTES_MAX,
+                          &island, err) < 0)
         return -1;
     patch->stub = island->at + island->used;
     if (mask_detour_write(site, detour, place - site->address, patch->stub,
                           mask_island_routine_at(island), stub, &length, bytes, err) < 0 ||
-        mask_island_add(island, plan->tracee, stub, length, err) < 0)
+        add_stub(plan, island, stub, length, err) < 0)
         return -1;
     memcpy(patch->bytes, bytes, patch->length);
     if (patch->trap) {
@@ -248,14 +321,14 @@ static int write_stub(const struct plan *plan, const struct mask_site *site, uin
     return 0;
 }
 
-/* Writes the bytes of a patch over the program's. */
+/* The bytes of a patch are to be written over the program's. */
 static int put(struct plan *plan, const struct mask_patch *patch, bool is_new, struct error *err)
 {
     if (is_new && keep_patch(plan->process, patch, err) < 0)
         return -1;
     plan->written = xrealloc(plan->written, (plan->written_count + 1) * sizeof(*plan->written));
     plan->written[plan->written_count++] = (struct written){*patch, is_new};
-    return mask_tracee_write(plan->tracee, patch->address, patch->bytes, patch->length, err);
+    return 0;
 }
 
 static bool is_in_force(const struct plan *plan, const struct mask_patch *patch)
@@ -356,7 +429,7 @@ static int recognise_site(struct plan *plan, const struct mask_site *site, uint6
         return 0;
     /* Which stub was a trap's is not to be seen; it gets another one. */
     const struct mask_detour none = {.from = 0, .length = site->length};
-    if (write_stub(plan, site, place, &none, &patch, err) < 0)
+    if (make_stub(plan, site, place, &none, &patch, err) < 0)
         return -1;
     return put(plan, &patch, true, err);
 }
@@ -402,8 +475,8 @@ static int cover_site(struct plan *plan, const struct mask_site *site, uint64_t 
                                .site = place,
                                .proof = site->proof,
                                .trap = trap};
-    if (mask_tracee_read(plan->tracee, patch.address, patch.original, patch.length, err) < 0 ||
-        write_stub(plan, site, place, &detour, &patch, err) < 0)
+    if (read_near(plan, patch.address, patch.original, patch.length, err) < 0 ||
+        make_stub(plan, site, place, &detour, &patch, err) < 0)
         return -1;
     if (process->is_late)
         note_lack(process, place, MASK_LACK_GAP, MASK_HINDRANCE_NONE);
@@ -439,7 +512,7 @@ static int cover_sites(struct plan *plan, struct error *err)
             return -1;
     }
     note_doubts(plan);
-    return 0;
+    return write_all(plan, err);
 }
 
 /* The bytes as they were; the latest first. What cannot be written any more is no longer there. */
@@ -447,16 +520,22 @@ static void undo(struct plan *plan)
 {
     while (plan->written_count) {
         const struct written *w = &plan->written[--plan->written_count];
-        mask_tracee_write(plan->tracee, w->patch.address, w->patch.original, w->patch.length, NULL);
+        if (plan->written_count < plan->in_force)
+            mask_tracee_write(plan->tracee, w->patch.address, w->patch.original, w->patch.length,
+                              NULL);
         if (w->is_new)
             drop_patch(plan->process, first_behind(plan->process, w->patch.address));
     }
 }
 
 static int cover_mapping(struct mask_process *process, struct mask_tracee *tracee,
-                         const struct mask_mapping *mapping, struct error *err)
+                         const struct mask_maps *maps, const struct mask_mapping *mapping,
+                         struct error *err)
 {
-    struct plan plan = {.process = process, .tracee = tracee, .mapping = mapping};
+    struct plan plan = {.process = process,
+                        .tracee = tracee,
+                        .maps = maps->whole ? maps : NULL,
+                        .mapping = mapping};
     if (mask_mapped_find(tracee, mapping, process->options.cache_folder, &plan.mapped, err) < 0)
         return -1;
     forget_lacks(process, mapping->start, mapping->end);
@@ -473,6 +552,8 @@ static int cover_mapping(struct mask_process *process, struct mask_tracee *trace
             mask_islands_undo(&process->islands, tracee, &before);
         }
     }
+    free(plan.near);
+    free(plan.stubs);
     free(plan.written);
     mask_mapped_done(&plan.mapped);
     return rc;
@@ -498,7 +579,9 @@ int mask_process_cover(struct mask_process *process, struct mask_tracee *tracee,
                        uint64_t to, struct error *err)
 {
     AUTO(mask_maps) maps = NULL;
-    if (mask_maps_read(tracee->tid, &maps, err) < 0)
+    int rc = from == 0 && to == UINT64_MAX ? mask_maps_read(tracee->tid, &maps, err)
+                                           : mask_maps_read_code(tracee->tid, from, to, &maps, err);
+    if (rc < 0)
         return -1;
     mask_islands_check(&process->islands, tracee);
     for (size_t i = 0; i < maps->count; i++) {
@@ -506,7 +589,7 @@ int mask_process_cover(struct mask_process *process, struct mask_tracee *tracee,
         if (!mapping->executable || mapping->start >= to || mapping->end <= from ||
             is_kernels(mapping) || is_island(process, mapping))
             continue;
-        if (cover_mapping(process, tracee, mapping, err) < 0)
+        if (cover_mapping(process, tracee, maps, mapping, err) < 0)
             return error_wrap(err, "masking %s at 0x%llx of process %d",
                               *mapping->name ? mapping->name : "memory",
                               (unsigned long long)mapping->start, tracee->tid);

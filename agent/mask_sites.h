@@ -129,6 +129,11 @@ size_t mask_site_window(const struct mask_site *site, struct mask_instruction *r
 /* The sites and, with `all`, every candidate besides; without, only those in doubt. The caller owns
  * the result. */
 json_object *mask_sites_to_json(const struct mask_sites *sites, bool all);
+
+/* The same as bytes, without the harmless candidates, for whoever keeps sites on this machine. The
+ * caller owns the result. */
+uint8_t *mask_sites_to_record(const struct mask_sites *sites, size_t *ret_length);
 /* The reverse, with every number checked: a site whose bytes do not decode as such is an error. The
  * caller owns *ret. Errors: ERROR_INVALID. */
-int mask_sites_from_json(json_object *o, struct mask_sites **ret, struct error *err);
+int mask_sites_from_record(const uint8_t *record, size_t length, struct mask_sites **ret,
+                           struct error *err);

@@ -168,15 +168,23 @@ static int find_in_vdso(const struct mask_tracee *tracee, uint64_t *ret, struct 
     return 0;
 }
 
-static int find_syscall(const struct mask_tracee *tracee, const struct user_regs_struct *registers,
+static bool is_syscall(const struct mask_tracee *tracee, uint64_t at)
+{
+    uint8_t bytes[SYSCALL_BYTES];
+    return mask_tracee_read(tracee, at, bytes, SYSCALL_BYTES, NULL) == 0 &&
+           memcmp(bytes, syscall_code, SYSCALL_BYTES) == 0;
+}
+
+static int find_syscall(struct mask_tracee *tracee, const struct user_regs_struct *registers,
                         uint64_t *ret, struct error *err)
 {
-    uint8_t before[SYSCALL_BYTES];
-    *ret = registers->rip - SYSCALL_BYTES;
-    if (mask_tracee_read(tracee, *ret, before, SYSCALL_BYTES, NULL) == 0 &&
-        memcmp(before, syscall_code, SYSCALL_BYTES) == 0)
-        return 0;
-    return find_in_vdso(tracee, ret, err);
+    if (is_syscall(tracee, registers->rip - SYSCALL_BYTES))
+        tracee->syscall_at = registers->rip - SYSCALL_BYTES;
+    else if (!(tracee->syscall_at && is_syscall(tracee, tracee->syscall_at)) &&
+             find_in_vdso(tracee, &tracee->syscall_at, err) < 0)
+        return -1;
+    *ret = tracee->syscall_at;
+    return 0;
 }
 
 /* ---- a call */
@@ -247,7 +255,7 @@ static int go_through(const struct mask_tracee *tracee, struct between *between,
 }
 
 /* With the signals blocked and the registers set for the call. */
-static int run_call(const struct mask_tracee *tracee, const struct mask_call *call,
+static int run_call(struct mask_tracee *tracee, const struct mask_call *call,
                     const struct user_regs_struct *before, int64_t *ret, struct between *between,
                     struct error *err)
 {

@@ -21,6 +21,8 @@ struct mask_tracee {
     pid_t tid;
     int memory;      /* /proc/TID/mem, as the thread has it now: another one after an execve */
     bool has_called; /* mask_tracee_call was used: it stands in another stop than before */
+    uint64_t
+        syscall_at; /* a SYSCALL instruction that was found for such calls; 0: not looked for */
 };
 
 int mask_tracee_open(pid_t tid, struct mask_tracee *ret, struct error *err);

@@ -49,10 +49,12 @@ static void look(const struct elf_image *image)
         MUST(i == 0 || sites->rest[i].address > sites->rest[i - 1].address);
     }
     MUST(harmless + mask_sites_doubtful(sites) == sites->rest_count);
-    json_object *json = mask_sites_to_json(sites, true);
-    MUST(mask_sites_from_json(json, &back, NULL) == 0);
-    MUST(back->count == sites->count && back->rest_count == sites->rest_count);
-    json_object_put(json);
+    json_object_put(mask_sites_to_json(sites, true));
+    size_t length = 0;
+    uint8_t *record = mask_sites_to_record(sites, &length);
+    MUST(mask_sites_from_record(record, length, &back, NULL) == 0);
+    MUST(back->count == sites->count && back->rest_count == mask_sites_doubtful(sites));
+    free(record);
     mask_sites_free(back);
     mask_sites_free(sites);
 }

@@ -161,6 +161,12 @@ static void without_build_id_the_code_is_the_name(void **state)
     assert_look(w, 5, true);
 }
 
+static void overwrite(const char *path, const char *bytes, size_t length)
+{
+    autoclose int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+    assert_int_equal(write(fd, bytes, length), length);
+}
+
 /* Every byte of an entry counts. */
 static void damaged_entries_are_made_anew(void **state)
 {
@@ -173,19 +179,17 @@ static void damaged_entries_are_made_anew(void **state)
     assert_int_equal(entries(w, path, sizeof(path)), 1);
     assert_int_equal(file_read(path, 1U << 20, &text, &length, NULL), 0);
     for (size_t i = 0; i < length; i += 13) {
-        autofree char *damaged = xstrndup(text, length);
-        damaged[i] ^= 1;
-        assert_int_equal(file_replace(path, damaged, 0600, NULL), 0);
+        text[i] ^= 1;
+        overwrite(path, text, length);
         assert_look(w, 5, false);
-        damaged[i] ^= 1;
-        damaged[i] = '\0'; /* cut off */
-        assert_int_equal(file_replace(path, damaged, 0600, NULL), 0);
+        text[i] ^= 1;
+        overwrite(path, text, i); /* cut off */
         assert_look(w, 5, false);
     }
     assert_look(w, 5, true);
     /* A version to come, whole in itself. */
-    text[strlen("cpubroker.sites/")] = '2';
-    assert_int_equal(file_replace(path, text, 0600, NULL), 0);
+    text[strlen("cpubroker.sites/")] = '3';
+    overwrite(path, text, length);
     assert_look(w, 5, false);
 }
 

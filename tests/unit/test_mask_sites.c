@@ -704,64 +704,76 @@ static void damaged_tables_make_no_false_site(void **state)
     });
 }
 
-/* ---- JSON */
+/* ---- records */
 
-static void json_goes_round(void **state)
+static void records_go_round(void **state)
 {
     (void)state;
     AUTO(mask_sites) sites = FIND_IN_FUNCTION(behind_data);
     AUTO(mask_sites) back = NULL;
     struct error err = {0};
-    autojson *json = mask_sites_to_json(sites, true);
-    if (mask_sites_from_json(json, &back, &err) < 0)
+    size_t length = 0, again_length = 0;
+    autofree uint8_t *record = mask_sites_to_record(sites, &length);
+    if (mask_sites_from_record(record, length, &back, &err) < 0)
         fail_msg("%s", err.message);
-    autojson *again = mask_sites_to_json(back, true);
-    autofree char *a = json_text(json), *b = json_text(again);
-    assert_string_equal(a, b);
+    autofree uint8_t *again = mask_sites_to_record(back, &again_length);
+    assert_int_equal(length, again_length);
+    assert_memory_equal(record, again, length);
     assert_int_equal(back->count, 1);
     assert_memory_equal(&back->sites[0], &sites->sites[0], sizeof(sites->sites[0]));
+    assert_int_equal(back->rest_count, mask_sites_doubtful(sites));
+    assert_memory_equal(back->doubts, sites->doubts, sizeof(sites->doubts));
+    autojson *json = mask_sites_to_json(back, true);
+    assert_int_equal(json_int(json, "doubtful"), (int64_t)mask_sites_doubtful(sites));
 }
 
-static void wrong_json_is_refused(void **state)
+/* Counts, then the site. */
+#define RECORD_SITE (16 + 8 * (size_t)MASK_DOUBT_COUNT)
+
+static void wrong_records_are_refused(void **state)
 {
     (void)state;
     static const struct {
-        const char *from, *to, *says;
+        size_t at;
+        uint8_t value;
+        const char *says;
     } cases[] = {
-        {"\"length\":2",                              "\"length\":1",                              "length: expected 2..15"   },
-        {"\"length\":2",                              "\"length\":3",                              "no CPUID"                 },
-        {"\"bytes_at\":-5",                           "\"bytes_at\":-4",                           "no CPUID"                 },
-        {"\"bytes_at\":-5",                           "\"bytes_at\":-17",                          "bytes_at: expected -16..0"},
-        {"\"bytes_at\":-5",                           "\"bytes_at\":0",                            "no CPUID"                 },
-        {"0fa2",                                      "0fa3",                                      "no CPUID"                 },
-        {"0fa2",                                      "0fa",                                       "bytes"                    },
-        {"0fa2",                                      "0fA2",                                      "hex digits"               },
-        {"\"proof\":\"fde\"",                         "\"proof\":\"dream\"",                       "'dream' is none"          },
-        {"\"function_start\":\"0x0000000000404000\"", "\"function_start\":\"0x000000000040400c\"",
-         "no CPUID"                                                                                                           },
-        {"\"unreadable\",",                           "\"unread\",",                               "'unread' is none"         },
-        {"\"unreadable\":1",                          "\"unreadable\":-1",                         "unreadable"               },
-        {"\"sites\":[",                               "\"sight\":[",                               "sites"                    },
+        {0,                2,   "as long as"},
+        {5,                1,   "as long as"},
+        {8,                9,   "as long as"},
+        {13,               1,   "as long as"},
+        {16 + 4,           1,   "candidates"},
+        {RECORD_SITE + 7,  1,   "no CPUID"  }, /* of its address */
+        {RECORD_SITE + 16, 255, "no CPUID"  }, /* where its function begins */
+        {RECORD_SITE + 40, 77,  "proof"     },
+        {RECORD_SITE + 41, 1,   "window"    },
+        {RECORD_SITE + 41, 3,   "no CPUID"  },
+        {RECORD_SITE + 41, 99,  "window"    },
+        {RECORD_SITE + 42, 2,   "proof"     },
+        {RECORD_SITE + 43, 255, "window"    },
+        {RECORD_SITE + 43, 2,   "window"    },
+        {RECORD_SITE + 44, 1,   "window"    },
+        {RECORD_SITE + 44, 128, "window"    },
+        {RECORD_SITE + 44, 252, "no CPUID"  },
+        {RECORD_SITE + 44, 0,   "no CPUID"  },
     };
     AUTO(mask_sites) sites = FIND_IN_FUNCTION(behind_data);
-    autojson *json = mask_sites_to_json(sites, true);
-    autofree char *text = json_text(json);
+    struct mask_sites *back = NULL;
+    size_t length = 0;
+    assert_int_equal(sites->count, 1);
+    assert_int_equal(sites->sites[0].bytes_at, -5);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        const char *at = strstr(text, cases[i].from);
-        struct mask_sites *back = NULL;
         struct error err = {0};
-        json_object *o = NULL;
-        if (!at)
-            fail_msg("no %s in %s", cases[i].from, text);
-        autofree char *changed =
-            xasprintf("%.*s%s%s", (int)(at - text), text, cases[i].to, at + strlen(cases[i].from));
-        assert_int_equal(json_parse(changed, strlen(changed), &o, &err), 0);
-        if (mask_sites_from_json(o, &back, &err) == 0)
-            fail_msg("taken: %s", cases[i].to);
+        autofree uint8_t *record = mask_sites_to_record(sites, &length);
+        record[cases[i].at] = cases[i].value;
+        if (mask_sites_from_record(record, length, &back, &err) == 0)
+            fail_msg("taken: %u at %zu", cases[i].value, cases[i].at);
         if (!strstr(err.message, cases[i].says))
-            fail_msg("%s: %s", cases[i].to, err.message);
-        json_object_put(o);
+            fail_msg("%u at %zu: %s", cases[i].value, cases[i].at, err.message);
     }
+    autofree uint8_t *record = mask_sites_to_record(sites, &length);
+    for (size_t cut = 0; cut < length; cut++)
+        assert_int_equal(mask_sites_from_record(record, cut, &back, NULL), -1);
 }
 
 int main(void)
@@ -788,8 +800,8 @@ int main(void)
         cmocka_unit_test(a_table_of_go_must_hold_together),
         cmocka_unit_test(functions_of_go_end_where_the_next_begins),
         cmocka_unit_test(damaged_tables_make_no_false_site),
-        cmocka_unit_test(json_goes_round),
-        cmocka_unit_test(wrong_json_is_refused),
+        cmocka_unit_test(records_go_round),
+        cmocka_unit_test(wrong_records_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
