@@ -9,6 +9,7 @@ struct client;
  * caller owns *ret. */
 int cmd_local_client(const struct cli_args *args, struct client **ret, struct error *err);
 
+int cmd_debug(const struct cli_args *args, struct error *err);
 int cmd_adopt(const struct cli_args *args, struct error *err);
 int cmd_inspect(const struct cli_args *args, struct error *err);
 int cmd_probe(const struct cli_args *args, struct error *err);

@@ -261,6 +261,25 @@ static int post_adopt(struct http_request *req, struct http_reply *reply, struct
     return reply_info(reply, 201, &info);
 }
 
+static int post_debug(struct http_request *req, struct http_reply *reply, struct error *err)
+{
+    const struct local_api *api = req->ctx;
+    autojson *body = NULL;
+    autofree char *name = NULL;
+    int64_t pid = 0;
+    if (http_request_json(req, &body, err) < 0 || json_get_i64("debug", body, "pid", &pid, err) < 0)
+        return -1;
+    if (pid < 2 || pid > INT_MAX)
+        return error_set(err, ERROR_INVALID, "debug: pid: expected 2..%d", INT_MAX);
+    if (workloads_debug(api->config.workloads, (pid_t)pid, req->peer_uid, &name, err) < 0)
+        return -1;
+    json_object *o = json_object_new_object();
+    json_put_str(o, "workload", name);
+    json_put_int(o, "pid", pid);
+    http_reply_json(reply, 200, o);
+    return 0;
+}
+
 static int get_workloads(struct http_request *req, struct http_reply *reply, struct error *err)
 {
     const struct local_api *api = req->ctx;
@@ -312,6 +331,7 @@ static int get_status(struct http_request *req, struct http_reply *reply, struct
 /* clang-format off */
 static const struct http_route routes[] = {
     {"POST", "/v1/run", ROLE_LOCAL, RUN_BODY_MAX_BYTES, post_run, NULL, "start a workload"},
+    {"POST", "/v1/debug", ROLE_LOCAL, SMALL_BODY_BYTES, post_debug, NULL, "give a masked process to a debugger"},
     {"POST", "/v1/adopt", ROLE_LOCAL, SMALL_BODY_BYTES, post_adopt, NULL, "make a process a workload"},
     {"GET", "/v1/workloads", ROLE_LOCAL, 0, get_workloads, NULL, "the workloads of this node"},
     {"POST", "/v1/workloads/{name}/stop", ROLE_LOCAL, SMALL_BODY_BYTES, post_stop, NULL, "end a workload"},

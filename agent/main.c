@@ -44,6 +44,8 @@ static const struct cli_option adopt_options[] = {
     NAME, POOL, SOCKET, OUTPUT, {0},
 };
 
+static const struct cli_option debug_options[] = {SOCKET, {0}};
+
 #define P "cpuagent"
 static const struct cli_command commands[] = {
     {P, "serve", "", "Register with the broker and follow its assignments", 0, 0, serve_options, cmd_serve},
@@ -54,6 +56,7 @@ static const struct cli_command commands[] = {
     {P, "ps", "", "List the workloads of this node", 0, 0, ps_options, cmd_ps},
     {P, "stop", "NAME", "End a workload: SIGTERM, then SIGKILL to all of it", 1, 1, stop_options, cmd_stop},
     {P, "adopt", "", "Make a running process, with all below it, a workload", 0, 0, adopt_options, cmd_adopt},
+    {P, "debug", "PID [-- COMMAND [ARGUMENT...]]", "Give a masked process to a debugger (gdb -p PID) for a while", 1, -1, debug_options, cmd_debug},
     {0},
 };
 /* clang-format on */

@@ -291,10 +291,35 @@ static void give_back(struct mask_tracer *tracer, const char *cgroup)
     let_go_of_all(tracer);
 }
 
-int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t root,
+/* While a debugger has it, freezing it would only be in the way. */
+static int check_debugger(pid_t root, struct error *err)
+{
+    struct process_stat stat = {.comm = "?"};
+    pid_t other = process_tracer(root);
+    if (!other)
+        return 0;
+    process_stat_read(other, &stat, NULL);
+    return error_set(err, ERROR_CONFLICT, "process %d is traced by '%s' (process %d)", root,
+                     stat.comm, other);
+}
+
+static int check_whole(const struct mask_tracer *tracer, struct error *err)
+{
+    size_t bare = tracer->most.lacks[MASK_LACK_GAP];
+    if (!bare)
+        return 0;
+    return error_set(err, ERROR_REJECTED,
+                     "%zu CPUID instructions of it were not masked any more, so nobody knows what "
+                     "it would see",
+                     bare);
+}
+
+int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t root, bool whole,
                        struct error *err)
 {
     struct process_list pids = {0};
+    if (check_debugger(root, err) < 0)
+        return -1;
     tracer->root = root;
     tracer->is_masked = true;
     tracer->parks = true;
@@ -305,6 +330,8 @@ int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t roo
         rc = wait_parked(tracer, true, err);
     if (rc == 0)
         rc = recover_all(tracer, &pids, err);
+    if (rc == 0 && whole)
+        rc = check_whole(tracer, err);
     free(pids.pids);
     if (rc < 0)
         give_back(tracer, cgroup);

@@ -12,7 +12,9 @@
  *
  *     shim: seize PID     it is yet to start its program         tracer: ok, or error CODE MESSAGE
  *     shim: attach PID    the root of a masked tree in CGROUP    tracer: likewise
+ *     shim: restored PID  the same, where every CPUID that is in a file has its detour: else error
  *     shim: detach        into the frozen CGROUP                 tracer: likewise
+ *     shim: yield         to a debugger; it runs on              tracer: likewise
  *                         tracer, by itself: masked              the program of `seize` is masked
  *                         tracer, by itself: failed CODE MESSAGE and the tree is killed
  *

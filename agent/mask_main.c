@@ -121,7 +121,11 @@ static void obey(struct supervisor *s, const char *request)
     if (sscanf(request, "seize %d", &pid) == 1)
         rc = mask_tracer_seize(s->tracer, pid, &err);
     else if (sscanf(request, "attach %d", &pid) == 1)
-        rc = mask_tracer_attach(s->tracer, s->cgroup, pid, &err);
+        rc = mask_tracer_attach(s->tracer, s->cgroup, pid, false, &err);
+    else if (sscanf(request, "restored %d", &pid) == 1)
+        rc = mask_tracer_attach(s->tracer, s->cgroup, pid, true, &err);
+    else if (strcmp(request, "yield") == 0)
+        rc = mask_tracer_detach(s->tracer, s->cgroup, false, &err);
     else if (strcmp(request, "detach") == 0)
         rc = mask_tracer_detach(s->tracer, s->cgroup, true, &err);
     else

@@ -45,9 +45,11 @@ int mask_tracer_attend(struct mask_tracer *tracer, bool wait, bool *ret_lives, s
 /* Takes every process of the control group (v2, a folder), which runs, is stopped or is frozen, and
  * was masked before: freezes it, seizes every thread, puts the table into its islands, recognises
  * its detours and covers what came meanwhile, and lets it go on as it was. Nothing of it runs in
- * between. Errors: ERROR_FAILED, ERROR_REJECTED (it has no filter, so it was not masked),
- * ERROR_TIMEOUT: nothing is traced then, the group is thawed, and its processes go on as before. */
-int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t root,
+ * between. With `whole`, as after a restore, nothing may have come meanwhile.
+ * Errors: ERROR_CONFLICT (a debugger has it), ERROR_FAILED, ERROR_REJECTED (it has no filter, so it
+ * was not masked; or it is not whole), ERROR_TIMEOUT: nothing is traced then, the group is thawed,
+ * and its processes go on as before. */
+int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t root, bool whole,
                        struct error *err);
 /* Lets go of everything; with `freeze`, into the frozen control group, so that nothing runs until
  * somebody thaws it. Errors: ERROR_TIMEOUT (a thread that cannot be stopped, as in vfork),

@@ -262,6 +262,11 @@ int shim_detach(const char *run_dir, struct error *err)
     return hand_over(run_dir, "detach\n", err);
 }
 
+int shim_yield(const char *run_dir, struct error *err)
+{
+    return hand_over(run_dir, "yield\n", err);
+}
+
 int shim_attach(const char *run_dir, struct error *err)
 {
     return hand_over(run_dir, "attach\n", err);

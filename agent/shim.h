@@ -20,6 +20,7 @@
  *     agent: detach            shim: ok, or error CODE MESSAGE (masked only: it is frozen, and
  *                              nobody traces it: an engine may)
  *     agent: attach            shim: likewise (it is traced again, and thawed)
+ *     agent: yield             shim: likewise (a debugger may trace it; then it is traced again)
  *                              shim, by itself: exit STATUS (the root has ended and exit.json is
  *                              there; said first to who connects after that)
  *
@@ -112,6 +113,7 @@ int shim_signal(const char *run_dir, int signal, struct error *err);
 /* A masked workload: gives the tree to an engine, frozen, or takes it back. At most 20 s. */
 int shim_detach(const char *run_dir, struct error *err);
 int shim_attach(const char *run_dir, struct error *err);
+int shim_yield(const char *run_dir, struct error *err);
 
 /* What exit.json of that folder says. Errors: ERROR_NOT_FOUND, ERROR_FAILED. */
 int shim_read_exit(const char *run_dir, int *ret_status, struct error *err);

@@ -35,7 +35,6 @@
 #define EMPTY_POLL_MS      100 /* between looks whether an adopted or masked tree is empty */
 #define MASK_ASK_MS        5000
 #define MASK_START_MS      60000 /* a first look at a large program takes a second */
-#define MASK_DETACH_MS     15000
 #define MASK_RETRY_POLL_MS 200
 
 struct list {
@@ -356,7 +355,7 @@ static void start_adopt(struct shim *s)
         give_up(s, &err);
     }
     /* It lost its shim and, with that, its tracer; it runs masked without one meanwhile. */
-    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, &err) < 0)
+    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, false, &err) < 0)
         shim_mask_later(&s->mask, &err);
     answer(s, "ok %d", s->root);
 }
@@ -383,7 +382,7 @@ static void finish_restore(struct shim *s, int status)
         s->root = 0;
         give_up(s, &err);
     }
-    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, &err) < 0) {
+    if (is_masked(s) && shim_mask_attach(&s->mask, s->root, true, &err) < 0) {
         error_wrap(&err, "the restored workload cannot be held to its mask");
         give_up(s, &err);
     }
@@ -430,23 +429,20 @@ static void signal_root(struct shim *s, int number, char *reply, size_t size)
                  error_code(errno == ESRCH ? ERROR_NOT_FOUND : ERROR_FAILED), strerror(errno));
 }
 
-/* Gives the tree to an engine, or takes it back. Nothing else is done meanwhile. */
-static void hand_over(struct shim *s, bool attach, char *reply, size_t size)
+/* Who has the tree: an engine, its tracer, a debugger. Nothing else is done meanwhile. */
+static void hand_over(struct shim *s, const char *request, char *reply, size_t size)
 {
+    struct shim_mask *mask = &s->mask;
     struct error err = {0};
     int rc = 0;
     if (!is_masked(s))
         rc = error_set(&err, ERROR_CONFLICT, "it has no tracer");
-    else if (attach && s->mask.attached && s->mask.pid && !s->mask.retry_at_ms)
-        rc = 0; /* it traces it already */
-    else if (attach)
-        rc = shim_mask_attach(&s->mask, s->root, &err);
-    else if (!s->mask.pid)
-        rc = error_set(&err, ERROR_CONFLICT, "it has no tracer just now; try again in a moment");
-    else
-        rc = shim_mask_ask(&s->mask, "detach", MASK_DETACH_MS, &err);
-    if (rc == 0)
-        s->mask.attached = attach;
+    else if (strcmp(request, "detach") == 0)
+        rc = shim_mask_detach(mask, &err);
+    else if (strcmp(request, "yield") == 0)
+        rc = shim_mask_yield(mask, &err);
+    else if (!mask->attached || !mask->pid || mask->retry_at_ms)
+        rc = shim_mask_attach(mask, s->root, false, &err);
     if (rc == 0)
         snprintf(reply, size, "ok");
     else
@@ -464,8 +460,9 @@ static void obey(struct shim *s, struct client *c, const char *line)
             snprintf(reply, sizeof(reply), "running %d", s->root);
     } else if (sscanf(line, "signal %d", &number) == 1) {
         signal_root(s, number, reply, sizeof(reply));
-    } else if (strcmp(line, "detach") == 0 || strcmp(line, "attach") == 0) {
-        hand_over(s, *line == 'a', reply, sizeof(reply));
+    } else if (strcmp(line, "detach") == 0 || strcmp(line, "attach") == 0 ||
+               strcmp(line, "yield") == 0) {
+        hand_over(s, line, reply, sizeof(reply));
     } else {
         snprintf(reply, sizeof(reply), "error %s unknown request", error_code(ERROR_INVALID));
     }

@@ -17,6 +17,7 @@
 #include "process.h"
 
 #define ATTACH_MS 15000
+#define DETACH_MS 15000
 #define STOP_MS   1000
 #define RETRY_MS  1000
 
@@ -143,29 +144,57 @@ int shim_mask_wait(struct shim_mask *mask, uint64_t timeout_ms, struct error *er
 
 /* ---- taking a tree */
 
-int shim_mask_attach(struct shim_mask *mask, pid_t root, struct error *err)
+int shim_mask_attach(struct shim_mask *mask, pid_t root, bool restored, struct error *err)
 {
     char request[32];
     mask->attached = true;
     mask->retry_at_ms = 0;
     if (!mask->pid && shim_mask_start(mask, err) < 0)
         return -1;
-    snprintf(request, sizeof(request), "attach %d", root);
+    snprintf(request, sizeof(request), "%s %d", restored ? "restored" : "attach", root);
     return shim_mask_ask(mask, request, ATTACH_MS, err);
+}
+
+static int let_go(struct shim_mask *mask, const char *request, struct error *err)
+{
+    if (!mask->pid || !mask->attached || mask->retry_at_ms)
+        return error_set(err, ERROR_CONFLICT,
+                         "its tracer does not have it just now (a debugger may); try again in a "
+                         "moment");
+    return shim_mask_ask(mask, request, DETACH_MS, err);
+}
+
+int shim_mask_detach(struct shim_mask *mask, struct error *err)
+{
+    if (let_go(mask, "detach", err) < 0)
+        return -1;
+    mask->attached = false;
+    return 0;
+}
+
+int shim_mask_yield(struct shim_mask *mask, struct error *err)
+{
+    if (let_go(mask, "yield", err) < 0)
+        return -1;
+    mask->retry_at_ms = process_now_ms() + SHIM_MASK_YIELD_MS;
+    return 0;
 }
 
 void shim_mask_later(struct shim_mask *mask, const struct error *why)
 {
-    fprintf(stderr, "cpuagent-shim: the workload runs masked, and without a tracer: %s\n",
-            why->message);
+    if (strncmp(mask->problem, why->message, sizeof(mask->problem) - 1) != 0)
+        fprintf(stderr, "cpuagent-shim: the workload runs masked, and without a tracer: %s\n",
+                why->message);
+    snprintf(mask->problem, sizeof(mask->problem), "%s", why->message);
     mask->retry_at_ms = process_now_ms() + RETRY_MS;
 }
 
 static void attach_or_retry(struct shim_mask *mask, pid_t root)
 {
     struct error err = {0};
-    if (shim_mask_attach(mask, root, &err) == 0) {
+    if (shim_mask_attach(mask, root, false, &err) == 0) {
         fprintf(stderr, "cpuagent-shim: the tracer of the mask is process %d now\n", mask->pid);
+        mask->problem[0] = '\0';
         return;
     }
     shim_mask_later(mask, &err);

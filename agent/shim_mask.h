@@ -9,6 +9,8 @@
 
 #include "error.h"
 
+#define SHIM_MASK_YIELD_MS 10000
+
 struct shim_mask {
     const char *name, *program, *table, *cache, *cgroup; /* borrowed */
     pid_t pid;                                           /* of the tracer; 0: there is none */
@@ -16,6 +18,7 @@ struct shim_mask {
     bool attached;       /* it is to trace the tree; not while an engine has it */
     int64_t retry_at_ms; /* after a failure to attach; 0: no need */
     char said[1024];     /* what it said by itself; "" for nothing */
+    char problem[1024];  /* why it could not attach, as it was logged last */
 };
 
 /* Starts the tracer; it traces nothing yet. Errors: ERROR_FAILED. */
@@ -26,8 +29,14 @@ int shim_mask_ask(struct shim_mask *mask, const char *request, uint64_t timeout_
                   struct error *err);
 /* Waits for "masked", after a seize. Errors: what it says in "failed" instead, and as above. */
 int shim_mask_wait(struct shim_mask *mask, uint64_t timeout_ms, struct error *err);
-/* Takes the tree of `root`, starting the tracer first if need be. */
-int shim_mask_attach(struct shim_mask *mask, pid_t root, struct error *err);
+/* Takes the tree of `root`, starting the tracer first if need be; `restored`: an engine has just
+ * made it. */
+int shim_mask_attach(struct shim_mask *mask, pid_t root, bool restored, struct error *err);
+/* Gives an engine the tree, frozen, until shim_mask_attach. */
+int shim_mask_detach(struct shim_mask *mask, struct error *err);
+/* Gives it to a debugger, which has SHIM_MASK_YIELD_MS to begin; the tracer takes it back when the
+ * debugger has let go. */
+int shim_mask_yield(struct shim_mask *mask, struct error *err);
 /* The tracer has ended (it was reaped): if it should trace, another one does, at once or, after a
  * failure, again and again. */
 void shim_mask_ended(struct shim_mask *mask, pid_t root);

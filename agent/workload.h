@@ -115,6 +115,12 @@ int workloads_pids(struct workloads *w, const char *name, pid_t **ret, struct er
  * they are reaped and the shim is gone, removes cgroup, record and, with `remove_dir`, the folder.
  * A name that is not here is success. */
 int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, struct error *err);
+/* Gives the workload that has the process `pid` to a debugger, which has 10 s to begin; its tracer
+ * takes it back when the debugger has let go. *ret_name is owned by the caller. A workload that
+ * nobody traces needs nothing. Errors: ERROR_NOT_FOUND, ERROR_CONFLICT (a migration holds it),
+ * ERROR_FORBIDDEN (it is not of `uid`, which is not 0). */
+int workloads_debug(struct workloads *w, pid_t pid, unsigned uid, char **ret_name,
+                    struct error *err);
 /* Source: lets go of a traced workload, into its frozen cgroup, for an engine; nothing for others.
  * workloads_continue takes it back. */
 int workloads_let_go(struct workloads *w, const char *name, struct error *err);

@@ -184,6 +184,50 @@ int workloads_destroy(struct workloads *w, const char *name, bool remove_dir, st
     return 0;
 }
 
+/* The workload in whose tree the process is; lock held. NULL: none. */
+static struct workload *owner_of(struct workloads *w, pid_t pid)
+{
+    struct workload *found = NULL;
+    for (struct workload *x = w->list; x && !found; x = x->next) {
+        struct process_list list = {0};
+        autofree char *tasks = workload_tasks_dir(x);
+        if (x->state != WORKLOAD_EXITED &&
+            workload_list_pids(tasks, x->root_pid, x->shim_pid, &list, NULL) == 0 &&
+            process_list_has(list.pids, pid))
+            found = x;
+        free(list.pids);
+    }
+    return found;
+}
+
+int workloads_debug(struct workloads *w, pid_t pid, unsigned uid, char **ret_name,
+                    struct error *err)
+{
+    autofree char *name = NULL, *run_dir = NULL;
+    int rc = 0;
+    pthread_mutex_lock(&w->lock);
+    const struct workload *x = owner_of(w, pid);
+    if (!x)
+        rc = error_set(err, ERROR_NOT_FOUND, "process %d belongs to no workload here", pid);
+    else if (uid != 0 && uid != x->uid)
+        rc = error_set(err, ERROR_FORBIDDEN, "workload '%s' belongs to uid %u, not to you (uid %u)",
+                       x->name, x->uid, uid);
+    else if (*x->migration)
+        rc = error_set(err, ERROR_CONFLICT, "workload '%s' is held by migration %s", x->name,
+                       x->migration);
+    if (rc == 0) {
+        name = xstrdup(x->name);
+        if (birth_mask_is_traced(&x->mask))
+            run_dir = xstrdup(x->run_dir);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (rc == 0 && run_dir)
+        rc = shim_yield(run_dir, err);
+    if (rc == 0)
+        *ret_name = steal_ptr(&name);
+    return rc;
+}
+
 int workloads_let_go(struct workloads *w, const char *name, struct error *err)
 {
     pthread_mutex_lock(&w->lock);

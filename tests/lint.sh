@@ -146,7 +146,7 @@ lint_rules() {
 
     # calls that are unsafe or forget close-on-exec
     code '[^a-z_](strcpy|strcat|sprintf|vsprintf|gets|strtok|atoi|atol|system|popen|mktemp|tmpnam|alloca) ?\(' "${ours[@]}" | rule "a call with a safer sister"
-    code '[^a-z_](pipe|dup|dup2|accept|epoll_create|inotify_init|creat) ?\(' "${ours[@]}" | except 'agent/shim(_main)?\.c' | grep -v 'dup2([^,]*, *[012])\|dup2([^,]*, *STD' | rule "descriptors are close-on-exec from birth (pipe2, accept4, ...); the shim hands some on by dup2"
+    code '[^a-z_](pipe|dup|dup2|accept|epoll_create|inotify_init|creat) ?\(' "${ours[@]}" | except 'agent/shim(_main|_mask)?\.c' | grep -v 'dup2([^,]*, *[012])\|dup2([^,]*, *STD' | rule "descriptors are close-on-exec from birth (pipe2, accept4, ...); the shim hands some on by dup2"
     code 'fopen\(.*, "[rwa]\+?b?"\)' "${ours[@]}" | rule "fopen takes an 'e' (close-on-exec)"
     code '[^a-z_>.](open|openat)\([^)]' "${ours[@]}" | while IFS=: read -r file line _; do
         sed -n "$line,$((line + 2))p" "$file" | grep -qE 'O_CLOEXEC|flags' || sed -n "$line s|^|$file:$line: |p" "$file"

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cgroup.h"
@@ -24,7 +26,7 @@
 #define MOVES     6
 #define ENGINE_MS 60000
 #define EBX_AVX2  (1U << 5)
-#define WAIT_MS   10000
+#define WAIT_MS   20000
 #define SPIN_FILE "stdout.log"
 
 static struct site site;
@@ -227,6 +229,38 @@ static void it_outlives_its_shim(void **state)
     assert_int_equal(workloads_stop(site.workloads, "spin", 5000, NULL), 0);
 }
 
+/* Its tracer makes way for one, and is back when that is gone. */
+static void a_debugger_may_have_it(void **state)
+{
+    (void)state;
+    struct error err = {0};
+    autofree char *name = NULL;
+    int status = 0;
+    learn_what_is_expected();
+    spin();
+    pid_t root = root_of("spin"), tracer = tracer_of(root);
+    assert_int_equal(workloads_debug(site.workloads, getpid(), 0, &name, &err), -1);
+    assert_int_equal(err.kind, ERROR_NOT_FOUND);
+    assert_int_equal(workloads_debug(site.workloads, root, 12345, &name, &err), -1);
+    assert_int_equal(err.kind, ERROR_FORBIDDEN);
+    if (workloads_debug(site.workloads, root, 0, &name, &err) < 0)
+        fail_msg("%s", err.message);
+    assert_string_equal(name, "spin");
+    assert_int_equal(ptrace(PTRACE_SEIZE, root, NULL, NULL), 0);
+    assert_int_equal(workloads_let_go(site.workloads, "spin", &err), -1); /* no move meanwhile */
+    assert_int_equal(err.kind, ERROR_CONFLICT);
+    process_sleep_ms(100);
+    assert_int_equal(tracer_of(root), getpid());
+    assert_int_equal(ptrace(PTRACE_INTERRUPT, root, NULL, NULL), 0);
+    assert_int_equal(waitpid(root, &status, __WALL), root);
+    assert_int_equal(ptrace(PTRACE_DETACH, root, NULL, NULL), 0);
+    assert_int_equal(wait_for_tracer_but(root, 0), tracer);
+    nothing_else_was_seen();
+    struct workload_info info = info_of("spin");
+    assert_int_equal(json_object_object_length(json_member(info.mask_told, "lacks")), 0);
+    workload_info_done(&info);
+}
+
 /* ---- moves, by hand and with the real engine */
 
 static struct engine *criu; /* NULL: none works here */
@@ -334,6 +368,7 @@ int main(void)
         TEST(an_engine_may_have_it_and_give_it_back),
         TEST(it_outlives_its_tracer),
         TEST(it_outlives_its_shim),
+        TEST(a_debugger_may_have_it),
         TEST(it_moves_and_sees_nothing_else),
         TEST(what_cannot_be_masked_is_not_started),
     };
