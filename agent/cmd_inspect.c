@@ -88,6 +88,23 @@ static void print_stacks(const struct cpu_evidence_task *task)
     putchar('\n');
 }
 
+static void print_frames(const struct cpu_evidence_task *task)
+{
+    size_t known = 0, within = 0;
+    for (size_t i = 0; i < task->thread_count; i++) {
+        known += task->threads[i].signal_frame >= 0;
+        within += task->threads[i].signal_frame > 0;
+    }
+    printf(TITLE, "in a handler");
+    if (within)
+        printf("%zu threads%s", within, known < task->thread_count ? "; " : "");
+    if (known < task->thread_count)
+        printf("unknown of %zu of %zu threads", task->thread_count - known, task->thread_count);
+    else if (!within)
+        printf("none");
+    putchar('\n');
+}
+
 static void print_glibc(const struct cpu_evidence_task *task)
 {
     struct words words = {.title = "active in it"};
@@ -127,6 +144,7 @@ static void print_task(const struct cpu_evidence_task *task)
     printf("), %zu thread%s\n", task->thread_count, task->thread_count == 1 ? "" : "s");
     print_components(task);
     print_stacks(task);
+    print_frames(task);
     printf(TITLE "%s\n", "AMX", cpu_amx_name(task->amx));
     printf(TITLE "%s\n", "shadow stack",
            task->shadow_stack < 0 ? "unknown"

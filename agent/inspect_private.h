@@ -32,6 +32,14 @@ int xstate_read(const unsigned char *area, size_t length, const struct xstate_la
  * (0: not known) and, where `permission` is not NULL, its own permission. */
 enum cpu_amx xstate_amx(uint64_t used, uint64_t enabled, const uint64_t *permission);
 
+/* ---- signal frames (inspect_frame.c) */
+
+/* Whether the thread, whose stack pointer that is, has interrupted registers in a signal frame on
+ * its stack; looks at 1 MiB of it. -1: it cannot be read. */
+int inspect_frame(pid_t tid, uint64_t stack_pointer);
+/* The same in the memory that begins at `from`, the stack pointer. */
+bool frame_is_on(const unsigned char *bytes, size_t length, uint64_t from);
+
 /* ---- threads (inspect_thread.c) */
 
 struct inspect {

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -31,6 +32,7 @@
 #define PAUSE_NS         20000
 #define LISTS_MAX        4 /* of the threads, while new ones turn up */
 #define STATUS_BYTES_MAX 65536
+#define CODE_SEGMENT_64  0x33
 
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
@@ -146,6 +148,16 @@ static void ask(struct batch *batch, size_t index)
     ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
 }
 
+/* 0: not known, or of a 32-bit program, whose frames are others. */
+static uint64_t stack_pointer_of(pid_t tid)
+{
+    struct user_regs_struct regs;
+    struct iovec io = {&regs, sizeof(regs)};
+    if (ptrace(PTRACE_GETREGSET, tid, (void *)NT_PRSTATUS, &io) < 0 || io.iov_len < sizeof(regs))
+        return 0;
+    return regs.cs == CODE_SEGMENT_64 ? regs.rsp : 0;
+}
+
 /* Of one that has stopped. */
 static void read_registers(struct batch *batch, const struct asked *asked, int signal)
 {
@@ -155,6 +167,7 @@ static void read_registers(struct batch *batch, const struct asked *asked, int s
     struct inspect_cost *cost = &batch->inspect->cost;
     pid_t tid = (pid_t)thread->tid;
     int rc = ptrace(PTRACE_GETREGSET, tid, (void *)NT_X86_XSTATE, &io) < 0 ? -1 : 0;
+    uint64_t stack_pointer = stack_pointer_of(tid);
     let_go(tid, signal);
     int64_t before_us = batch->none_us > asked->since_us ? batch->none_us : asked->since_us;
     uint64_t stop_us = (uint64_t)(inspect_now_us() - before_us);
@@ -169,6 +182,8 @@ static void read_registers(struct batch *batch, const struct asked *asked, int s
     if (rc < 0)
         cpu_evidence_unknown(batch->task, "xstate_bv: the registers of thread %d cannot be read",
                              tid);
+    /* It may run on meanwhile; what decides is a look at the stopped workload. */
+    thread->signal_frame = stack_pointer ? inspect_frame(tid, stack_pointer) : -1;
 }
 
 /* Reads and lets go of all that have stopped by now; how many. */
@@ -351,7 +366,7 @@ static size_t list_threads(struct inspect *inspect, pid_t pid, struct cpu_eviden
             continue;
         task->threads = xrealloc(task->threads, (task->thread_count + 1) * sizeof(*task->threads));
         task->threads[task->thread_count++] =
-            (struct cpu_evidence_thread){.tid = tid, .altstack_bytes = -1};
+            (struct cpu_evidence_thread){.tid = tid, .altstack_bytes = -1, .signal_frame = -1};
         inspect->thread_count++;
     }
     closedir(folder);

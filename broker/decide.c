@@ -159,14 +159,27 @@ static uint64_t hidden_from(struct model *model, const struct workload *workload
                : 0;
 }
 
-/* `evidence` is NULL where there was no look. */
-static void judge_hidden(struct model *model, const struct workload *workload,
-                         const struct cpu_evidence *evidence, bool stopped,
-                         const struct node *target, struct verdict *verdict)
+/* Whether its signal frames hold more than the target takes back. Where the need is all that its
+ * nodes have, the target is rejected for what it lacks, so this matters only for less. */
+static bool frames_shrink(struct model *model, const struct workload *workload,
+                          struct cpu_profile *need, const struct node *target)
+{
+    const struct cpu_profile *source = source_cpu(model, workload);
+    return (workload_is_masked(workload) || need != workload->need) && source &&
+           evidence_frames_shrink(need, source, target->profile->cpu);
+}
+
+/* What only a look can tell. `evidence` is NULL where there was none. */
+static void judge_unlisted(struct model *model, const struct workload *workload,
+                           const struct cpu_evidence *evidence, bool stopped,
+                           struct cpu_profile *need, const struct node *target,
+                           struct verdict *verdict)
 {
     if (hidden_from(model, workload, target))
         evidence_judge_hidden(evidence, stopped, workload->need, source_cpu(model, workload),
                               target->profile->cpu, workload->node, target->name, verdict);
+    if (frames_shrink(model, workload, need, target))
+        evidence_judge_frames(evidence, stopped, workload->node, target->name, verdict);
 }
 
 static void judge_seen(struct model *model, const struct workload *workload,
@@ -183,7 +196,7 @@ static void judge_seen(struct model *model, const struct workload *workload,
     /* The whole need: what its processes have met until now did not get less by the proof. */
     evidence_judge(evidence, workload->need, source_cpu(model, workload), target->profile->cpu,
                    workload->node, target->name, workload_is_masked(workload), verdict);
-    judge_hidden(model, workload, evidence, stopped, target, verdict);
+    judge_unlisted(model, workload, evidence, stopped, need, target, verdict);
 }
 
 bool decide_rests_on_look(struct model *model, const struct workload *workload,
@@ -192,7 +205,8 @@ bool decide_rests_on_look(struct model *model, const struct workload *workload,
     const struct pool *pool = sorted_find(&model->pools, workload->pool);
     if (!workload->need || !target->profile)
         return false;
-    if (hidden_from(model, workload, target))
+    if (hidden_from(model, workload, target) ||
+        frames_shrink(model, workload, workload->need, target))
         return true;
     if (!pool || pool->policy.evidence != EVIDENCE_RELAX)
         return false;
@@ -238,21 +252,6 @@ static void await_look(struct verdict *verdict)
     verdict->rejected = false;
 }
 
-/* A move begins with a look, which has to show that nothing hidden is used. */
-static void await_hidden(struct model *model, const struct workload *workload,
-                         const struct node *target, struct verdict *verdict)
-{
-    char names[160];
-    uint64_t hidden = hidden_from(model, workload, target);
-    if (!hidden)
-        return;
-    evidence_hidden_names(hidden, names, sizeof(names));
-    verdict_add(verdict, VERDICT_EVIDENCE_AWAITED, VERDICT_WARN, NULL,
-                "the mask hides xsave components of %s from the workload that %s does not enable "
-                "(%s): the move hangs on the look at it, which has to show that it uses none",
-                workload->node, target->name, names);
-}
-
 static void judge_need(struct model *model, const struct workload *workload,
                        const struct node *target, enum with with, struct verdict *verdict)
 {
@@ -271,7 +270,7 @@ static void judge_need(struct model *model, const struct workload *workload,
                         "prove that it does not use what %s lacks; none has been taken here yet",
                         pool->name, target->name);
     }
-    await_hidden(model, workload, target, &cpus);
+    judge_unlisted(model, workload, NULL, false, workload->need, target, &cpus);
     verdict_take(verdict, &cpus);
 }
 
@@ -297,7 +296,7 @@ void decide_inspected(struct model *model, const struct workload *workload,
     } else {
         verdict_judge(workload->need, target->profile->cpu, workload->node, target->name, &policy,
                       verdict);
-        judge_hidden(model, workload, NULL, stopped, target, verdict);
+        judge_unlisted(model, workload, NULL, stopped, workload->need, target, verdict);
     }
     verdict_sort(verdict);
 }

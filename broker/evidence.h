@@ -34,6 +34,14 @@ void evidence_judge_hidden(const struct cpu_evidence *evidence, bool stopped,
                            const struct cpu_profile *target, const char *from, const char *to,
                            struct verdict *verdict);
 
+/* Whether a signal frame that was made on `source` holds more than a kernel on `target` takes back,
+ * and some of that is the need's. */
+bool evidence_frames_shrink(const struct cpu_profile *need, const struct cpu_profile *source,
+                            const struct cpu_profile *target);
+/* Where they do: whether a handler runs, or may run; `evidence` and `stopped` as above. */
+void evidence_judge_frames(const struct cpu_evidence *evidence, bool stopped, const char *from,
+                           const char *to, struct verdict *verdict);
+
 /* The need without those features that `target` lacks and that the process provably cannot use;
  * each is told as a warning. The result is to be judged in the need's place. The caller owns a
  * reference. */

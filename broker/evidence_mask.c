@@ -12,8 +12,9 @@
 #include "evidence.h"
 #include "verdict_reason.h"
 
-#define TILEDATA    18
-#define NAMES_BYTES 160
+#define TILEDATA     18
+#define NAMES_BYTES  160
+#define FXSAVE_BYTES 512
 
 uint64_t evidence_hidden(const struct cpu_profile *need, const struct cpu_profile *source,
                          const struct cpu_profile *target)
@@ -39,7 +40,7 @@ static const char *unseen(const struct cpu_evidence *evidence, uint64_t hidden)
 {
     struct cpu_evidence_summary summary;
     if (!evidence)
-        return "no look was taken at it";
+        return "no look was taken yet";
     cpu_evidence_summarize(evidence, &summary);
     if (!evidence->complete)
         return "the look did not show all of its processes and threads";
@@ -75,4 +76,72 @@ void evidence_judge_hidden(const struct cpu_evidence *evidence, bool stopped,
                     "enable (%s): the move hangs on the look at the stopped workload, which has to "
                     "show that it uses none (%s)",
                     from, to, names, why);
+}
+
+/* ---- signal frames
+
+ * The kernel that made a frame wrote all its components into it, hidden or not. One whose own
+ frames
+ * are smaller takes back x87 and SSE of it alone and clears the rest: upper halves of YMM registers
+ * are lost, and nothing tells. */
+
+/* Where the components end that go into everybody's frames; 0: not known. */
+static uint32_t frame_end(const struct cpu_profile *profile)
+{
+    uint32_t end = 0;
+    for (uint64_t rest = profile->enabled & ~(UINT64_C(1) << TILEDATA); rest; rest &= rest - 1) {
+        unsigned id = (unsigned)__builtin_ctzll(rest);
+        const struct cpu_component *c = cpu_profile_slot(profile, id);
+        if (id < 2)
+            continue; /* their places are the architecture's */
+        if (!c->layout_known)
+            return 0;
+        if (c->offset_bytes + c->size_bytes > end)
+            end = c->offset_bytes + c->size_bytes;
+    }
+    return end ? end : FXSAVE_BYTES;
+}
+
+bool evidence_frames_shrink(const struct cpu_profile *need, const struct cpu_profile *source,
+                            const struct cpu_profile *target)
+{
+    uint64_t everywhere = CPU_XCR0_X87 | CPU_XCR0_SSE;
+    uint32_t here = frame_end(source), there = frame_end(target);
+    if (!(need->enabled & ~everywhere) || !(source->enabled & ~everywhere))
+        return false; /* nothing else to lose */
+    return !here || !there || here > there;
+}
+
+void evidence_judge_frames(const struct cpu_evidence *evidence, bool stopped, const char *from,
+                           const char *to, struct verdict *verdict)
+{
+    struct cpu_evidence_summary summary = {.signal_frame = -1};
+    if (evidence)
+        cpu_evidence_summarize(evidence, &summary);
+    if (evidence && !evidence->complete && summary.signal_frame == 0)
+        summary.signal_frame = -1;
+    if (summary.signal_frame == 0)
+        return;
+    if (!stopped)
+        verdict_add(
+            verdict, VERDICT_EVIDENCE_AWAITED, VERDICT_WARN, NULL,
+            "signal frames of %s are larger than those of %s, which would lose registers of "
+            "a thread within a signal handler: the move hangs on the look at the stopped "
+            "workload, which has to show that it runs none",
+            from, to);
+    else if (summary.signal_frame == 1)
+        verdict_add(verdict, VERDICT_SIGNAL_FRAME, VERDICT_REJECT,
+                    "try again: it is about this moment, unless a thread waits within its handler",
+                    "a thread of the workload is within a signal handler, and the registers that "
+                    "wait for its end are in a frame of %s, larger than %s takes back: the upper "
+                    "halves of its vector registers would be cleared without a fault",
+                    from, to);
+    else
+        verdict_add(verdict, VERDICT_EVIDENCE_INCOMPLETE, VERDICT_REJECT,
+                    "choose a target whose signal frames are as large; `cpuagent inspect` on the "
+                    "node says what keeps it from being seen",
+                    "whether a thread of the workload is within a signal handler could not be "
+                    "seen, and %s would lose vector registers of such a thread, for its frames are "
+                    "smaller than those of %s",
+                    to, from);
 }

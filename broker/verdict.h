@@ -31,6 +31,7 @@
     X(HINT,                   "hint_missing",            "the target lacks a performance hint")    \
     X(LIVE_STATE,             "live_state_missing",      "a thread holds registers that the target does not have") \
     X(ALTERNATE_STACK,        "alternate_stack_small",   "the alternate signal stack of a thread is too small for the target") \
+    X(SIGNAL_FRAME,           "signal_frame_larger",     "a signal handler runs whose frame is larger than the target takes back") \
     X(SHADOW_STACK,           "shadow_stack_missing",    "the process uses a shadow stack, and the target has none") \
     X(AMX_PERMISSION,         "amx_permission",          "the process was granted AMX, which no move carries over") \
     X(FEATURE_IN_USE,         "feature_in_use",          "the live process uses a feature that its need does not list and the target lacks") \

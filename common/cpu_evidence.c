@@ -115,7 +115,7 @@ void cpu_evidence_free(struct cpu_evidence *evidence)
 static bool threads_alike(const struct cpu_evidence_thread *a, const struct cpu_evidence_thread *b)
 {
     return a->state_known == b->state_known && a->xstate_bv == b->xstate_bv && a->live == b->live &&
-           a->altstack_bytes == b->altstack_bytes;
+           a->altstack_bytes == b->altstack_bytes && a->signal_frame == b->signal_frame;
 }
 
 void cpu_evidence_condense(struct cpu_evidence *evidence)
@@ -139,14 +139,19 @@ void cpu_evidence_condense(struct cpu_evidence *evidence)
 
 static void add_threads(const struct cpu_evidence_task *task, struct cpu_evidence_summary *ret)
 {
-    if (task->thread_count == 0)
+    if (task->thread_count == 0) {
         ret->state_known = ret->altstack_known = false;
+        if (ret->signal_frame == 0)
+            ret->signal_frame = -1;
+    }
     for (size_t i = 0; i < task->thread_count; i++) {
         const struct cpu_evidence_thread *t = &task->threads[i];
         ret->state_known = ret->state_known && t->state_known;
         ret->xstate_bv |= t->xstate_bv;
         ret->live |= t->live;
         ret->altstack_known = ret->altstack_known && t->altstack_bytes >= 0;
+        if (t->signal_frame == 1 || ret->signal_frame == 0)
+            ret->signal_frame = t->signal_frame;
         if (t->altstack_bytes > 0 &&
             (ret->smallest_altstack_bytes < 0 || t->altstack_bytes < ret->smallest_altstack_bytes))
             ret->smallest_altstack_bytes = t->altstack_bytes;
@@ -161,7 +166,8 @@ void cpu_evidence_summarize(const struct cpu_evidence *evidence, struct cpu_evid
                                          .altstack_known = any,
                                          .amx = any ? CPU_AMX_NO : CPU_AMX_UNKNOWN,
                                          .shadow_stack = any ? 0 : -1,
-                                         .smallest_altstack_bytes = -1};
+                                         .smallest_altstack_bytes = -1,
+                                         .signal_frame = any ? 0 : -1};
     for (size_t i = 0; i < evidence->task_count; i++) {
         const struct cpu_evidence_task *task = &evidence->tasks[i];
         add_threads(task, ret);

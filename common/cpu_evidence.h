@@ -61,6 +61,7 @@ struct cpu_evidence_thread {
     uint64_t xstate_bv;     /* of its registers: components that the CPU calls in use */
     uint64_t live;          /* those of them that hold more than every new process has */
     int64_t altstack_bytes; /* its alternate signal stack; 0: none, -1: unknown */
+    int signal_frame;       /* registers wait in one for a handler's return: 1, 0; -1: unknown */
     uint64_t alike;         /* so many further threads of the task of which the same is known */
 };
 
@@ -109,6 +110,7 @@ struct cpu_evidence_summary {
     int shadow_stack;
     bool altstack_known;             /* of every thread */
     int64_t smallest_altstack_bytes; /* of those that are known and there; -1: none is */
+    int signal_frame;                /* any thread has one: 1, 0; -1: unknown */
     unsigned isa_needed;
 };
 

@@ -77,6 +77,7 @@ static json_object *thread_to_json(const struct cpu_evidence_thread *thread)
         json_put(o, "live", NULL);
     }
     json_put(o, "altstack_bytes", natural_or_null(thread->altstack_bytes));
+    json_put(o, "signal_frame", tristate(thread->signal_frame));
     if (thread->alike)
         json_put_int(o, "alike", (int64_t)thread->alike);
     return o;
@@ -158,6 +159,7 @@ static json_object *summary_to_json(const struct cpu_evidence *evidence)
     json_put_str(o, "amx", cpu_amx_name(s.amx));
     json_put(o, "shadow_stack", tristate(s.shadow_stack));
     json_put(o, "smallest_altstack_bytes", natural_or_null(s.smallest_altstack_bytes));
+    json_put(o, "signal_frame", tristate(s.signal_frame));
     json_put_str(o, "isa_needed", cpu_isa_level_name(s.isa_needed));
     json_put(o, "unknown", all_unknowns(evidence));
     return o;
@@ -215,6 +217,10 @@ static int read_thread(const char *what, json_object *o, struct cpu_evidence_thr
         check_range(what, "tid", thread->tid, 1, err) < 0 ||
         read_alike(what, o, &thread->alike, err) < 0)
         return -1;
+    bool frame = false;
+    if (json_opt_bool(what, o, "signal_frame", &frame, err) < 0)
+        return -1;
+    thread->signal_frame = json_member(o, "signal_frame") ? frame : -1;
     if (json_member(o, "altstack_bytes") &&
         check_range(what, "altstack_bytes", thread->altstack_bytes, 0, err) < 0)
         return -1;

@@ -17,7 +17,8 @@
 static const char quiet[] =
     "{\"schema\":\"cpubroker.evidence/1\",\"pid\":42,\"at_ms\":1700000000000,\"complete\":true,"
     "\"tasks\":[{\"pid\":42,\"comm\":\"w\",\"threads\":[{\"tid\":42,\"xstate_bv\":\"0x23\","
-    "\"live\":\"0x3\",\"altstack_bytes\":0}],\"amx\":\"no\",\"shadow_stack\":false,\"glibc\":"
+    "\"live\":\"0x3\",\"altstack_bytes\":0,\"signal_frame\":false}],\"amx\":\"no\",\"shadow_"
+    "stack\":false,\"glibc\":"
     "{\"version\":\"2.36\",\"active\":[\"sse2\"]},\"isa_needed\":\"x86-64-v1\",\"unknown\":[]}]}";
 
 struct site {
@@ -743,6 +744,36 @@ static void hidden_state_that_is_seen_late_is_seen(void **state)
     assert_string_equal(state_now(s), "transferring");
 }
 
+/* b's signal frames have no keys in them and are smaller, so it would take back less of one. */
+static void nobody_goes_who_is_within_a_handler(void **state)
+{
+    struct site *s = *state;
+    static const struct {
+        const char *frame, *code;
+    } cases[] = {
+        {"\"signal_frame\":true", "signal_frame_larger"},
+        {"\"signal_frame\":null", "evidence_incomplete"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        autofree char *look = replaced(quiet, "\"signal_frame\":false", cases[i].frame);
+        without_keys(s);
+        says(s, "a", "inspected", look); /* it may be out of it by then */
+        assert_string_equal(state_now(s), "dumping");
+        assert_true(has_reason(s, "verdict.reasons", "evidence_awaited", "warn"));
+        says(s, "a", "dumped", look);
+        assert_string_equal(state_now(s), "aborting");
+        assert_true(has_reason(s, "verdict.reasons", cases[i].code, "reject"));
+        says(s, "a", "resumed", NULL);
+        says(s, "b", "discarded", NULL);
+        exits(s, "a");
+    }
+    without_keys(s);
+    autofree char *look = replaced(quiet, "\"signal_frame\":false", cases[0].frame);
+    says(s, "a", "inspected", look);
+    says(s, "a", "dumped", quiet);
+    assert_string_equal(state_now(s), "transferring");
+}
+
 static void hidden_state_is_looked_at_again_when_all_is_stopped(void **state)
 {
     struct site *s = *state;
@@ -845,6 +876,7 @@ int main(void)
         TEST(hidden_state_that_is_used_is_refused),
         TEST(hidden_state_that_is_not_seen_is_refused),
         TEST(hidden_state_that_is_seen_late_is_seen),
+        TEST(nobody_goes_who_is_within_a_handler),
         TEST(hidden_state_is_looked_at_again_when_all_is_stopped),
         TEST(the_vendor_is_its_node),
         TEST(a_mask_that_cannot_be_read_holds_nobody),

@@ -222,6 +222,55 @@ static void small_stacks_are_refused_where_frames_grow(void **state)
     }
 }
 
+/* A mask says nothing of the frames that a process has had: those of its node do. */
+static void frames_of_a_masked_process_are_its_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t mask, source, target;
+        bool refused;
+    } cases[] = {
+        {11000, 1776, 3632, true }, /* the largest of the pool's, which it was told and never had */
+        {11000, 3632, 3632, false},
+        {1776,  3632, 3632, false},
+        {11000, 0,    3632, true },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct trial c = new_trial("haswell", "haswell");
+        set_minsigstksz(c.need, cases[i].mask);
+        set_minsigstksz(c.source, cases[i].source);
+        set_minsigstksz(c.target, cases[i].target);
+        AUTO(cpu_profile) need = profile_of(c.need);
+        AUTO(cpu_profile) source = profile_of(c.source);
+        AUTO(cpu_profile) target = profile_of(c.target);
+        c.evidence.tasks[0].threads[0].altstack_bytes = 2048;
+        evidence_judge(&c.evidence, need, source, target, "node-a", "node-c", true, &c.verdict);
+        if (c.verdict.rejected != cases[i].refused)
+            fail_msg("case %zu", i);
+        verdict_done(&c.verdict);
+        cpu_evidence_done(&c.evidence);
+    }
+}
+
+/* Frames matter where they get smaller, and hold what the need has beside SSE. */
+static void frames_shrink_where_components_go(void **state)
+{
+    (void)state;
+    struct cpu_report *keys = sample_report("haswell"), *plain = sample_report("haswell");
+    sample_set_component(keys, 9, 8, 2688);
+    sample_set(keys, "pku", true);
+    plain->groups[0].xcr0 = 3; /* x87 and SSE alone */
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) larger = profile_of(keys);
+    AUTO(cpu_profile) sse = profile_of(plain);
+    assert_true(evidence_frames_shrink(haswell, larger, haswell));
+    assert_false(evidence_frames_shrink(haswell, haswell, larger));
+    assert_false(evidence_frames_shrink(haswell, haswell, haswell));
+    assert_false(evidence_frames_shrink(sse, larger, haswell));
+    assert_true(evidence_frames_shrink(haswell, haswell, sse));
+    assert_false(evidence_frames_shrink(haswell, sse, haswell));
+}
+
 static void the_smallest_stack_is_named(void **state)
 {
     (void)state;
@@ -569,6 +618,8 @@ int main(void)
         cmocka_unit_test(live_registers_need_their_component),
         cmocka_unit_test(live_registers_that_the_need_lacks),
         cmocka_unit_test(small_stacks_are_refused_where_frames_grow),
+        cmocka_unit_test(frames_of_a_masked_process_are_its_nodes),
+        cmocka_unit_test(frames_shrink_where_components_go),
         cmocka_unit_test(the_smallest_stack_is_named),
         cmocka_unit_test(tiles_do_not_count),
         cmocka_unit_test(shadow_stacks_need_shadow_stacks),
