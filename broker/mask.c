@@ -204,6 +204,30 @@ struct cpu_profile *mask_born(struct cpu_profile *profile, const struct cpu_prof
     return born;
 }
 
+struct cpu_profile *mask_moved(struct cpu_profile *need, const struct cpu_profile *node)
+{
+    uint64_t more = node->enabled & CPU_XCR0_LOADER & ~need->enabled;
+    if (!more || need->plain_xsave || !cpu_profile_has_bit(need, &cpu_features[CPU_FEATURE_XSAVEC]))
+        return cpu_profile_ref(need);
+    struct cpu_profile *moved = cpu_profile_join(need, need); /* a copy */
+    cpu_profile_set_enabled(moved, need->enabled | more);
+    for (; more; more &= more - 1) {
+        unsigned id = (unsigned)__builtin_ctzll(more);
+        *cpu_profile_slot(moved, id) = *cpu_profile_slot(node, id);
+    }
+    return moved;
+}
+
+struct cpu_profile *mask_advised(struct cpu_profile *node, const struct cpu_profile *profile)
+{
+    if (node->plain_xsave || !cpu_profile_has_bit(node, &cpu_features[CPU_FEATURE_XSAVE]) ||
+        cpu_profile_has_bit(profile, &cpu_features[CPU_FEATURE_XSAVEC]))
+        return cpu_profile_ref(node);
+    struct cpu_profile *advised = cpu_profile_join(node, node); /* a copy */
+    advised->plain_xsave = true;
+    return advised;
+}
+
 /* What the members save at most; 0 where a member that has XSAVE does not know. */
 static uint32_t largest_area(const struct mask *mask, const struct cpu_profile *p)
 {

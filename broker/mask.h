@@ -28,6 +28,14 @@ struct cpu_profile *mask_profile(const struct mask *mask);
 /* What a process can have seen that is born on `node` under the mask: the mask; but where it leaves
  * the vendor open, that of the node, which no mask hides. The caller owns a reference. */
 struct cpu_profile *mask_born(struct cpu_profile *profile, const struct cpu_profile *node);
+/* Its need after it came to `node`, which may be no member of that pool: the same; but where it was
+ * told of XSAVEC, what its loader saves there is to be restored wherever it goes from there. The
+ * caller owns a reference. */
+struct cpu_profile *mask_moved(struct cpu_profile *need, const struct cpu_profile *node);
+/* What a process can have seen on `node` that was started with the mask's settings (`-o env`): the
+ * node; but where these switch XSAVEC off, its loader saves with plain XSAVE. The caller owns a
+ * reference. */
+struct cpu_profile *mask_advised(struct cpu_profile *node, const struct cpu_profile *profile);
 /* {"registers":[…],"features":[…],"xsave":{…},"level":…} of a profile; the caller owns it. */
 json_object *mask_profile_to_json(const struct cpu_profile *profile);
 /* SHA-256 (hex) of what a mask means, to tell epochs apart. */

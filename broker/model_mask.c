@@ -110,12 +110,16 @@ const struct cpu_record *model_mask_need(struct model *model, const struct workl
                                          const struct cpu_record *before,
                                          const struct profile *profile, bool masked)
 {
-    if (!masked || !mask->record)
+    AUTO(cpu_profile) need = NULL;
+    if (!mask->record)
         return model_cpu_join(model, before, profile->record);
-    if (before)
-        return before;
-    AUTO(cpu_profile) born = mask_born(mask->record->cpu, profile->cpu);
-    return model_cpu_record(model, born);
+    if (!masked) {
+        need = mask_advised(profile->cpu, mask->record->cpu);
+        return model_cpu_join(model, before, model_cpu_record(model, need));
+    }
+    need =
+        before ? mask_moved(before->cpu, profile->cpu) : mask_born(mask->record->cpu, profile->cpu);
+    return model_cpu_record(model, need);
 }
 
 /* Whether the workload may have had its first lack while it was on the node. */

@@ -223,6 +223,50 @@ static void xsavec_is_for_members_that_save_alike(void **state)
     assert_false(rest->plain_xsave);
 }
 
+static void moves_add_what_xsavec_saves_there(void **state)
+{
+    (void)state;
+    struct cpu_report *more = sample_report("haswell"), *less = sample_report("haswell");
+    sample_set(more, "xsavec", true);
+    sample_set(less, "xsavec", true);
+    sample_set_component(more, 5, 64, 1088);
+    sample_set_component(more, 9, 8, 2688);
+    AUTO(cpu_profile) a = profile_of(more);
+    AUTO(cpu_profile) b = profile_of(less);
+    AUTO(cpu_profile) born = mask_of((struct cpu_profile *const[]){b}, 1);
+    AUTO(cpu_profile) hidden = mask_of((struct cpu_profile *const[]){a, b}, 2);
+    AUTO(cpu_profile) stayed = mask_moved(born, b);
+    AUTO(cpu_profile) moved = mask_moved(born, a);
+    AUTO(cpu_profile) plain = mask_moved(hidden, a);
+    assert_ptr_equal(stayed, born);
+    assert_ptr_equal(plain, hidden);
+    assert_int_equal(moved->enabled, born->enabled | 1U << 5); /* PKRU is not the loader's */
+    assert_int_equal(cpu_profile_component(moved, 5)->offset_bytes, 1088);
+    struct verdict v = {0};
+    verdict_judge(moved, b, "a", "b", NULL, &v); /* it may not go back */
+    assert_true(v.rejected);
+    assert_int_equal(v.reasons[0].code, VERDICT_XSAVE_COMPONENT);
+    verdict_done(&v);
+}
+
+/* The settings of a pool where one lacks XSAVEC make glibc save all into what it sized here. */
+static void settings_without_xsavec_make_plain_xsave(void **state)
+{
+    (void)state;
+    struct cpu_report *with = sample_report("haswell");
+    sample_set(with, "xsavec", true);
+    AUTO(cpu_profile) node = profile_of(with);
+    AUTO(cpu_profile) haswell = sample_profile("haswell");
+    AUTO(cpu_profile) pool = mask_of((struct cpu_profile *const[]){node, haswell}, 2);
+    AUTO(cpu_profile) alike = mask_of((struct cpu_profile *const[]){node}, 1);
+    AUTO(cpu_profile) advised = mask_advised(node, pool);
+    AUTO(cpu_profile) untouched = mask_advised(node, alike);
+    assert_false(node->plain_xsave);
+    assert_true(advised->plain_xsave);
+    assert_true(cpu_profile_has(advised, CPU_FEATURE_XSAVEC));
+    assert_ptr_equal(untouched, node);
+}
+
 static void unlike_cpus_of_one_node_drop_the_feature(void **state)
 {
     (void)state;
@@ -327,6 +371,8 @@ int main(void)
         cmocka_unit_test(an_unknown_area_takes_xsave_along),
         cmocka_unit_test(a_mask_without_xsavec_knows_its_danger),
         cmocka_unit_test(xsavec_is_for_members_that_save_alike),
+        cmocka_unit_test(moves_add_what_xsavec_saves_there),
+        cmocka_unit_test(settings_without_xsavec_make_plain_xsave),
         cmocka_unit_test(unlike_cpus_of_one_node_drop_the_feature),
         cmocka_unit_test(registers_hold_what_every_member_has),
         cmocka_unit_test(tallies_keep_the_extremes),
