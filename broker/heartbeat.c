@@ -121,12 +121,11 @@ static int set_workload(struct migrations *migrations, struct workload *workload
     return 0;
 }
 
-/* Of one that has exited nothing is to be known any more; and a list that was made before its name
- * was claimed anew tells of the one before. */
+/* Of one that has exited nothing is to be known any more. */
 static int take_mask(struct migrations *migrations, struct workload *workload,
                      const struct held *held, struct error *err)
 {
-    if (!held->mask_told || held->state == LIFE_EXITED || workload->state == LIFE_EXITED)
+    if (!held->mask_told || workload->state == LIFE_EXITED)
         return 0;
     return model_mask_tell_locked(migrations->model, workload, &held->mask, err);
 }

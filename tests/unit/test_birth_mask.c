@@ -458,6 +458,43 @@ static void another_report_of_its_node_does_not_widen_it(void **state)
     assert_needs(s, born, all);
 }
 
+/* A node gains what another member lacks: whom its mask holds does not find it. */
+static void what_its_node_gains_strands_nobody_held(void **state)
+{
+    struct site *s = *state;
+    autofree char *whole = fixture_report("haswell", "a", true);
+    autofree char *less = fixture_report("lesser-intel", "a", true);
+    for (unsigned held = 2; held-- > 0;) {
+        call_expect(s->f, s->a, "PUT", "/v1/nodes/a/report", less, 200);
+        claim(s, "a", held ? "\"detour\"" : "\"off\"");
+        tell_lacks(s, "a", "{}");
+        call_expect(s->f, s->a, "PUT", "/v1/nodes/a/report", whole, 200);
+        check(s, TO_B, held ? "approve" : "reject");
+        assert_int_equal(in_database(s->f, "SELECT count(*) FROM fleet_event WHERE kind ="
+                                           " 'workload_stranded'"),
+                         held ? 0 : 1);
+        exits(s, "a");
+    }
+}
+
+/* From the better of two nodes an unmasked workload cannot go back. */
+static void no_node_is_an_island_to_whom_is_held(void **state)
+{
+    struct site *s = *state;
+    for (unsigned held = 0; held < 2; held++) {
+        claim(s, "b", held ? "\"detour\"" : "\"off\"");
+        tell_lacks(s, "b", "{}");
+        check(s, "{\"workload\":\"w\",\"to\":\"a\"}", "approve");
+        assert_int_equal(has_reason(s, "reasons", "island", "warn"), !held);
+        if (held) {
+            tell_lacks(s, "b", "{\"shared\":1}");
+            check(s, "{\"workload\":\"w\",\"to\":\"a\"}", "approve");
+            assert_true(has_reason(s, "reasons", "island", "warn"));
+        }
+        exits(s, "b");
+    }
+}
+
 /* ---- lacks */
 
 static void the_first_lack_is_an_exposure(void **state)
@@ -529,6 +566,7 @@ static void a_lack_counts_from_where_it_may_have_begun(void **state)
         start_masked(s);
         AUTO(cpu_profile) born = cpu_profile_ref(pool_mask(s));
         move(s, "a", "b");
+        fixture_restart(s->f);
         if (cases[i].told_on_b)
             tell_lacks(s, "b", "{}");
         tell_lacks(s, "b", "{\"hindered\":1}");
@@ -541,6 +579,25 @@ static void a_lack_counts_from_where_it_may_have_begun(void **state)
         fixture_heartbeat(s->f, s->a, "a", NULL);
         exits(s, "b");
     }
+}
+
+/* Where it was before a word that nothing lacks does not count. */
+static void a_lack_goes_back_to_the_last_word(void **state)
+{
+    struct site *s = *state;
+    fixture_node(s->f, "c", "lesser-intel", s->c);
+    claim(s, "c", "\"detour\"");
+    tell_lacks(s, "c", "{}");
+    move(s, "c", "a");
+    tell_lacks(s, "a", "{}");
+    move(s, "a", "b");
+    fixture_restart(s->f);
+    assert_false(workload(s)->mask.gap);
+    tell_lacks(s, "b", "{\"shared\":1}");
+    show(s);
+    assert_int_equal(json_array_size(fixture_member(s->f, "seen")), 5);
+    assert_string_equal(fixture_str(s->f, "seen.3.node"), "a");
+    assert_string_equal(fixture_str(s->f, "seen.4.node"), "b");
 }
 
 /* Two moves without a word in between: nobody knows where it began. */
@@ -838,8 +895,9 @@ static void a_mask_that_cannot_be_read_holds_nobody(void **state)
 static void the_mask_outlives_old_history(void **state)
 {
     struct site *s = *state;
-    start_masked(s);
-    tell_lacks(s, "a", "{\"hindered\":1}"); /* its need is another record */
+    autofree char *amd = fixture_report("lesser-amd", "b", true);
+    call_expect(s->f, s->b, "PUT", "/v1/nodes/b/report", amd, 200);
+    start_masked(s); /* and has a vendor: its need is another record */
     call_expect(s->f, s->f->operator_token, "DELETE", "/v1/pools/default/nodes/b", NULL, 200);
     struct prune prune = {.store = s->f->broker->store};
     for (bool round = false; !round;)
@@ -863,9 +921,12 @@ int main(void)
         TEST(it_keeps_the_mask_it_was_born_under),
         TEST(moves_do_not_widen_it),
         TEST(another_report_of_its_node_does_not_widen_it),
+        TEST(what_its_node_gains_strands_nobody_held),
+        TEST(no_node_is_an_island_to_whom_is_held),
         TEST(the_first_lack_is_an_exposure),
         TEST(the_need_tells_what_comes_from_where),
         TEST(a_lack_counts_from_where_it_may_have_begun),
+        TEST(a_lack_goes_back_to_the_last_word),
         TEST(a_gap_counts_for_every_node),
         TEST(each_node_it_comes_to_counts_then),
         TEST(unknown_lacks_count),

@@ -316,6 +316,15 @@ static void known_truths(void **state)
             if (!lists(&v, t->code, name))
                 fail_msg("%s -> %s: %s is not told", from->id, to->id, name);
         verdict_done(&v);
+        /* Born there under the mask of a pool of both, it may go. */
+        struct cpu_profile *both[] = {from->profile, to->profile};
+        AUTO(cpu_profile) mask = mask_of(both, ARRAY_LEN(both));
+        AUTO(cpu_profile) born = mask_born(mask, from->profile);
+        verdict_judge(born, to->profile, from->id, to->id, &mix, &v);
+        verdict_sort(&v);
+        if (v.rejected)
+            fail_msg("%s -> %s, masked: %s", from->id, to->id, v.reasons[0].message);
+        verdict_done(&v);
     }
 }
 

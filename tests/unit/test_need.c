@@ -271,6 +271,11 @@ static void the_first_schema_is_brought_up_to_date(void **state)
         assert_true(z->kernel && *z->kernel);
         must_be(f, "SELECT count(*) FROM workload_seen WHERE need_sha256 IS NULL", "0");
         must_be(f, "SELECT count(*) FROM report_facts", "3");
+        /* And it was born under no mask, which did not exist then. */
+        must_be(f, "SELECT count(*) FROM workload_seen WHERE masked", "0");
+        must_be(f, "SELECT count(*) FROM workload WHERE mask_grade = 'off' AND mask_sha256 IS NULL",
+                "1");
+        assert_int_equal(workload(f)->mask.grade, MASK_GRADE_OFF);
         fixture_restart(f);
     }
 }
