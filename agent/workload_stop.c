@@ -215,7 +215,7 @@ int workloads_debug(struct workloads *w, pid_t pid, unsigned uid, char **ret_nam
     else if (*x->migration)
         rc = error_set(err, ERROR_CONFLICT, "workload '%s' is held by migration %s", x->name,
                        x->migration);
-    if (rc == 0) {
+    if (rc == 0 && x) {
         name = xstrdup(x->name);
         if (birth_mask_is_traced(&x->mask))
             run_dir = xstrdup(x->run_dir);
