@@ -93,7 +93,7 @@ static bool could_go_on(const struct pool *pool, const struct workload *workload
 {
     const struct verdict_policy policy = {.mix_vendors = pool->policy.mix_vendors};
     AUTO(cpu_profile) need = workload_is_held(workload)
-                                 ? cpu_profile_ref(workload->need)
+                                 ? mask_moved(workload->need, target->profile->cpu)
                                  : cpu_profile_join(workload->need, target->profile->cpu);
     autofree const struct profile **refused = xcalloc(pool->members.count + 1, sizeof(void *));
     size_t refused_count = 0;

@@ -125,10 +125,12 @@ static bool judge_workload(const struct drift *d, const struct workload *workloa
     struct jury jury = {0};
     bool changes = d->node && d->cause != DRIFT_LEAVE && d->after &&
                    strcmp(workload->node, d->node->name) == 0;
-    bool exposed = changes && !workload_is_held(workload);
+    bool held = workload_is_held(workload);
     *loss = (struct loss){.workload = workload};
-    loss->need =
-        exposed ? cpu_profile_join(workload->need, d->after) : cpu_profile_ref(workload->need);
+    loss->need = !changes ? cpu_profile_ref(workload->need)
+                 : held   ? mask_moved(workload->need, d->after)
+                          : cpu_profile_join(workload->need, d->after);
+    bool exposed = changes && (!held || loss->need != workload->need);
     if (exposed || d->cause == DRIFT_POLICY) {
         struct node *member = NULL;
         SORTED_EACH(&d->pool->members, member)

@@ -526,6 +526,25 @@ static void the_first_lack_is_an_exposure(void **state)
     assert_string_equal(fixture_str(s->f, "mask"), sentence);
 }
 
+/* The need that a lack makes is on the disk what it is in memory. */
+static void what_is_written_is_what_is_reckoned(void **state)
+{
+    struct site *s = *state;
+    autofree char *a = fixture_report("zen4", "a", true);
+    call_expect(s->f, s->a, "PUT", "/v1/nodes/a/report", a, 200);
+    start_masked(s);
+    assert_false(cpu_profile_has(pool_mask(s), CPU_FEATURE_XSAVEC));
+    tell_lacks(s, "a", "{\"hindered\":4}");
+    const struct seen *last = &workload(s)->seen[1];
+    assert_false(last->masked);
+    autofree char *ask = xasprintf("SELECT count(*) FROM workload_seen WHERE seq = 2 AND NOT masked"
+                                   " AND need_sha256 = '%s'",
+                                   last->need->sha256);
+    assert_int_equal(in_database(s->f, ask), 1);
+    fixture_restart(s->f);
+    assert_int_equal(in_database(s->f, ask), 1);
+}
+
 /* Which features are the mask's, and which the node's that it may have seen. */
 static void the_need_tells_what_comes_from_where(void **state)
 {
@@ -892,6 +911,26 @@ static void a_mask_that_cannot_be_read_holds_nobody(void **state)
     }
 }
 
+/* A later version may know more of a profile, and an earlier one less: what it writes is another
+ * text, and the old one is no damage. */
+static void a_mask_of_another_version_holds(void **state)
+{
+    struct site *s = *state;
+    char sha256[65];
+    start_masked(s);
+    AUTO(cpu_profile) born = cpu_profile_ref(pool_mask(s));
+    autojson *json = cpu_profile_record_json(born);
+    json_put_str(json, "a_member_to_come", "1");
+    autofree char *text = json_canonical(json);
+    sha256_hex(text, strlen(text), sha256);
+    autofree char *sql = xasprintf("INSERT INTO profile VALUES ('%s', '%s', 1);"
+                                   "UPDATE workload SET mask_sha256 = '%s'",
+                                   sha256, text, sha256);
+    change_database(s->f, sql);
+    fixture_restart(s->f);
+    assert_holds(s, born);
+}
+
 static void the_mask_outlives_old_history(void **state)
 {
     struct site *s = *state;
@@ -924,6 +963,7 @@ int main(void)
         TEST(what_its_node_gains_strands_nobody_held),
         TEST(no_node_is_an_island_to_whom_is_held),
         TEST(the_first_lack_is_an_exposure),
+        TEST(what_is_written_is_what_is_reckoned),
         TEST(the_need_tells_what_comes_from_where),
         TEST(a_lack_counts_from_where_it_may_have_begun),
         TEST(a_lack_goes_back_to_the_last_word),
@@ -941,6 +981,7 @@ int main(void)
         TEST(hidden_state_is_looked_at_again_when_all_is_stopped),
         TEST(the_vendor_is_its_node),
         TEST(a_mask_that_cannot_be_read_holds_nobody),
+        TEST(a_mask_of_another_version_holds),
         TEST(the_mask_outlives_old_history),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
