@@ -161,6 +161,30 @@ static void add_stranded(const struct drift *d, const struct loss *loss,
     fleet_events_add(events, FLEET_WORKLOAD_STRANDED, w->node, d->pool->name, w->name, detail);
 }
 
+void drift_workload(struct model *model, const struct workload *workload, struct cpu_profile *need,
+                    struct fleet_events *events)
+{
+    const struct pool *pool = sorted_find(&model->pools, workload->pool);
+    if (!pool || need == workload->need)
+        return;
+    const struct drift d = {.model = model,
+                            .pool = pool,
+                            .cause = DRIFT_MASK,
+                            .mix_before = pool->policy.mix_vendors,
+                            .mix_after = pool->policy.mix_vendors};
+    struct jury jury = {0};
+    struct loss loss = {.workload = workload, .need = cpu_profile_ref(need)};
+    struct node *member = NULL;
+    SORTED_EACH(&pool->members, member)
+    judge_member(&d, &jury, &loss, member);
+    if (loss.members) {
+        loss.fits_elsewhere = fits_elsewhere(&d, &jury, &loss);
+        add_stranded(&d, &loss, events);
+    }
+    free(jury.opinions);
+    loss_done(&loss);
+}
+
 static json_object *loss_json(const struct loss *loss)
 {
     json_object *o = json_object_new_object();

@@ -14,7 +14,8 @@
     X(REPORT, "report") /* a member reported other CPUs */   \
     X(JOIN, "join")     /* or its CPUs for the first time */ \
     X(LEAVE, "leave")   /* or was deleted */                 \
-    X(POLICY, "policy") /* vendors may no longer mix */
+    X(POLICY, "policy") /* vendors may no longer mix */      \
+    X(MASK, "mask")     /* a workload's mask does not cover all of it */
 
 enum drift_cause {
 #define X(cause, name) DRIFT_##cause,
@@ -35,6 +36,10 @@ struct drift {
 /* pool_mask_shrunk or pool_mask_grown, and workload_stranded for each that is. A report or a
  * policy strands who loses any member; a leave, which somebody asked for, who loses the last. */
 void drift_pool(const struct drift *drift, struct fleet_events *events);
+/* workload_stranded, where fewer members fit a workload of the pool that needs `need` from now on.
+ */
+void drift_workload(struct model *model, const struct workload *workload, struct cpu_profile *need,
+                    struct fleet_events *events);
 /* node_drifted, with what differs between the reports. */
 void drift_node(struct fleet_events *events, const char *node, json_object *before_report,
                 json_object *after_report, const struct cpu_profile *before,

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "digest.h"
+#include "drift.h"
 #include "format.h"
 #include "log.h"
 #include "model_internal.h"
@@ -134,14 +135,26 @@ static bool may_have_been(const struct workload *workload, const char *node)
 struct exposures {
     const struct seen **lines; /* owned array; borrowed lines */
     size_t count;
+    struct fleet_events events;
 };
 
-static void find_exposures(const struct workload *workload, struct exposures *ret)
+static void exposures_done(struct exposures *exposures)
 {
+    free(exposures->lines);
+    fleet_events_done(&exposures->events);
+}
+
+static void find_exposures(struct model *model, const struct workload *workload,
+                           struct exposures *ret)
+{
+    const struct cpu_record *need = workload->seen[workload->seen_count - 1].need;
     ret->lines = xcalloc(workload->seen_count, sizeof(struct seen *));
     for (size_t i = 0; i < workload->seen_count; i++)
         if (workload->seen[i].masked && may_have_been(workload, workload->seen[i].node))
             ret->lines[ret->count++] = &workload->seen[i];
+    for (size_t i = 0; i < ret->count; i++)
+        need = model_mask_need(model, &workload->mask, need, ret->lines[i]->profile, false);
+    drift_workload(model, workload, need->cpu, &ret->events);
 }
 
 static int store_exposures(struct model *model, const struct workload *workload,
@@ -184,7 +197,8 @@ static int store_told(struct model *model, const struct workload *workload,
         return -1;
     if (store_workload_mask(model->store, workload->name, next->sites, text, workload->node, err) <
             0 ||
-        store_exposures(model, workload, exposures, now_ms, err) < 0) {
+        store_exposures(model, workload, exposures, now_ms, err) < 0 ||
+        fleet_events_store(model, &exposures->events, err) < 0) {
         store_rollback(model->store);
         return -1;
     }
@@ -266,7 +280,7 @@ int model_mask_tell_locked(struct model *model, struct workload *workload,
     next.sites = told.sites;
     next.saved_at_ms = now_ms;
     if (lacks_more && workload_is_held(workload))
-        find_exposures(workload, &exposures);
+        find_exposures(model, workload, &exposures);
     int rc = store_told(model, workload, &next, &exposures, now_ms, err);
     if (rc == 0) {
         if (exposures.count > 0)
@@ -276,8 +290,9 @@ int model_mask_tell_locked(struct model *model, struct workload *workload,
                      LOG_INT("epoch", workload->epoch),
                      LOG_STR("grade", mask_grade_name(workload->mask.grade)));
         apply(model, workload, &next, &exposures);
+        fleet_events_tell(model, &exposures.events);
     }
-    free(exposures.lines);
+    exposures_done(&exposures);
     return rc;
 }
 

@@ -519,6 +519,20 @@ static void the_first_lack_is_an_exposure(void **state)
     }
     check(s, TO_B, "reject");
     assert_true(has_reason(s, "reasons", "missing_feature", "reject"));
+    call_expect(s->f, s->f->viewer_token, "GET", "/v1/events", NULL, 200);
+    json_object *events = fixture_member(s->f, "events"), *stranded = NULL;
+    size_t count = 0;
+    for (size_t i = 0; i < json_array_size(events); i++)
+        if (strcmp(json_str(json_array_item(events, i), "kind"), "workload_stranded") == 0 &&
+            ++count)
+            stranded = json_member(json_array_item(events, i), "detail");
+    assert_int_equal(count, 1);
+    assert_string_equal(json_str(stranded, "cause"), "mask");
+    assert_string_equal(json_str(json_array_item(json_member(stranded, "members"), 0), "node"),
+                        "b");
+    assert_int_equal(json_int(stranded, "member_count"), 1);
+    assert_false(json_flag(stranded, "fits_elsewhere"));
+    check(s, TO_B, "reject");
     autofree char *sentence =
         xasprintf("masked at birth, epoch %lld, grade detour; not all of it is covered (4 hindered,"
                   " 1 doubtful), so it may have seen the CPUs of a",
