@@ -74,7 +74,7 @@ int heartbeat_decode(json_object *json, struct heartbeat *ret, struct error *err
         check_length("version", ret->version, 64, err) < 0 ||
         check_length("boot_id", ret->boot_id, 64, err) < 0 ||
         check_length("image_address", ret->image_address, 255, err) < 0 ||
-        (ret->pool && name_check("pool", ret->pool, err) < 0)) {
+        (ret->pool && name_check("pool", ret->pool, err) < 0 && error_wrap(err, "heartbeat") < 0)) {
         heartbeat_done(ret);
         return -1;
     }
