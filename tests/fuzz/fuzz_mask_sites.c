@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_mask_sites.c - programs that wish us ill: whatever their headers, unwind information,
- * symbols and code are, looking ends, and what it calls a site is a CPUID at that place. */
+ * symbols and code are, looking ends, and what it calls a site is a CPUID at that place. Records
+ * that were damaged are refused. */
 #include <string.h>
 
 #include "fuzz.h"
+#include "mask_detour.h"
 #include "mask_sites.h"
 
 struct source {
@@ -78,5 +80,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size > 2 && elf_image_of_code(&of_memory, start, size, start + data[0] + 256U * data[1],
                                       &image, NULL) == 0)
         look(&image);
+    /* As what the cache keeps. */
+    struct mask_sites *as_record = NULL;
+    struct mask_detour detour;
+    if (mask_sites_from_record(data, size, &as_record, NULL) == 0)
+        for (size_t i = 0; i < as_record->count; i++)
+            mask_detour_plan(&as_record->sites[i], &detour);
+    mask_sites_free(as_record);
     return 0;
 }
