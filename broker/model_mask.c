@@ -108,6 +108,13 @@ bool workload_is_held(const struct workload *workload)
 
 /* ---- and what follows */
 
+/* Most often it is one that is there already, and need not be hashed to be found. */
+static const struct cpu_record *record_of(struct model *model, struct cpu_profile *cpu,
+                                          const struct cpu_record *likely)
+{
+    return cpu == likely->cpu ? likely : model_cpu_record(model, cpu);
+}
+
 const struct cpu_record *model_mask_need(struct model *model, const struct workload_mask *mask,
                                          const struct cpu_record *before,
                                          const struct profile *profile, bool masked)
@@ -117,11 +124,11 @@ const struct cpu_record *model_mask_need(struct model *model, const struct workl
         return model_cpu_join(model, before, profile->record);
     if (!masked) {
         need = mask_advised(profile->cpu, mask->record->cpu);
-        return model_cpu_join(model, before, model_cpu_record(model, need));
+        return model_cpu_join(model, before, record_of(model, need, profile->record));
     }
     need =
         before ? mask_moved(before->cpu, profile->cpu) : mask_born(mask->record->cpu, profile->cpu);
-    return model_cpu_record(model, need);
+    return record_of(model, need, before ? before : mask->record);
 }
 
 /* Whether the workload may have had its first lack while it was on the node. */
