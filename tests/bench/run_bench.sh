@@ -12,8 +12,8 @@
 #   fleet      a broker with 100,000 nodes in one pool: its start, one node's leave and join, the
 #              pool's masks, memory                 promised: < 5 s, < 1 ms, < 1 ms, < 2 KiB a node
 #   mask       programs under the CPUID mask against the same without: a system call, a CPUID, from
-#              start to end of true, bash, python3, java
-#                                          promised: <= 1.02, <= 1.2, + 5 ms (cold + 60 ms), <= 1.1
+#              start to end of true, bash, python3, java; letting go of threads and taking them back
+#                          promised: <= 1.02, <= 1.2, + 5 ms (cold + 60 ms), <= 1.1, <= 20 ms, <= 100 ms
 set -euo pipefail
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$(readlink -f "$0")")/../lib/functions.sh"
@@ -32,8 +32,8 @@ row() { rows+=("$(printf '%-42s %14s %14s %8s  %s' "$@")"); }
 
 SITE_BUILD=$SOURCE_DIR/build/release
 { cmake -S "$SOURCE_DIR" -B "$SITE_BUILD" -G Ninja -DCMAKE_BUILD_TYPE=Release &&
-    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim chain bare_mhd fill_fleet \
-        bench_mask mask_run mask_subject; } \
+    ninja -C "$SITE_BUILD" cpubroker cpuagent cpuagent-shim cpuagent-mask chain bare_mhd fill_fleet \
+        bench_mask bench_handover mask_run mask_subject; } \
     >"$TEST_DIR/build.log" 2>&1 || fail "the build failed: $(tail -n 5 "$TEST_DIR/build.log")"
 CHAIN=$SITE_BUILD/deploy/chain
 
@@ -260,12 +260,21 @@ row_launch() { # COMMAND PROMISED
     read -r native masked cold < <("$SITE_BUILD/tests/bench/bench_mask" 40 "$TEST_DIR/sites" "${command[@]}" 2>/dev/null)
     row "$1, ms (cold $cold)" "$masked" "$native" "$(ratio "$masked" "$native")" "$2"
 }
+# handed_over THREADS PROMISED: to an engine and back
+handed_over() {
+    local detach attach
+    read -r detach attach < <("$SITE_BUILD/tests/bench/bench_handover" "$1" 20 "$SITE_BUILD/tests/mask_subject" |
+        awk '{ printf "%s ", $2 } END { print "" }')
+    row "$1 threads to an engine and back, ms" "$detach" "$attach" "" "$2"
+}
 bench_mask() {
     local call ask native_call native_ask
     read -r native_call native_ask < <(costs env)
     read -r call ask < <(costs "$SITE_BUILD/tests/mask_run" --hide avx2 --)
     row "getpid under the mask, ns" "$call" "$native_call" "$(ratio "$call" "$native_call")" "<= 1.02"
     row "CPUID under the mask, ns" "$ask" "$native_ask" "$(ratio "$ask" "$native_ask")" "<= 1.2"
+    handed_over 4 "<= 20 together"
+    handed_over 1000 "<= 100 each"
     row_launch true "+ 5 ms, cold + 60 ms"
     row_launch "bash -c true" "+ 5 ms, cold + 60 ms"
     row_launch "/usr/bin/python3 -c pass" "<= 1.1"

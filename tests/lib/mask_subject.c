@@ -62,6 +62,28 @@ static int spins(char **arguments)
     }
 }
 
+static void *sleeps(void *ctx)
+{
+    for (;;)
+        pause();
+    return ctx;
+}
+
+/* idle THREADS */
+static int idles(char **arguments)
+{
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 65536);
+    for (long i = strtol(arguments[0], NULL, 10); i > 0; i--) {
+        pthread_t thread;
+        if (pthread_create(&thread, &attributes, sleeps, NULL) != 0)
+            return 1;
+    }
+    sleeps(NULL);
+    return 0;
+}
+
 /* ---- asking */
 
 static int ask(char **arguments)
@@ -349,6 +371,7 @@ int main(int argc, char **argv)
         {"ask",           ask          },
         {"threads",       threads      },
         {"spin",          spins        },
+        {"idle",          idles        },
         {"load",          loads        },
         {"load-and-fork", load_and_fork},
         {"jit",           jit          },
