@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 
@@ -24,6 +25,7 @@
 
 #define FREEZE_MS        2000
 #define PARK_MS          2000
+#define CHILDREN_ROUNDS  512 /* of waiting, until parents in vfork are looked for */
 #define STATUS_MAX_BYTES 65536
 
 /* ---- parking */
@@ -36,6 +38,18 @@ static bool sleeps_deep(pid_t tid)
     snprintf(path, sizeof(path), "/proc/%d/status", tid);
     return file_read(path, STATUS_MAX_BYTES, &text, NULL, NULL) == 0 &&
            strstr(text, "\nState:\tD") != NULL;
+}
+
+/* The process that the thread belongs to; 0: it is gone. */
+static pid_t process_of(pid_t tid)
+{
+    char path[64];
+    autofree char *text = NULL;
+    snprintf(path, sizeof(path), "/proc/%d/status", tid);
+    if (file_read(path, STATUS_MAX_BYTES, &text, NULL, NULL) < 0)
+        return 0;
+    const char *line = strstr(text, "\nTgid:");
+    return line ? (pid_t)strtol(line + strlen("\nTgid:"), NULL, 10) : 0;
 }
 
 /* The first thread that is not parked; with `but_deep`, and does not sleep so deep that it cannot
@@ -57,10 +71,34 @@ static void interrupt_all(const struct mask_tracer *tracer)
                 ptrace(PTRACE_INTERRUPT, t->tid, NULL, NULL);
 }
 
+/* A parent in vfork sleeps until its child executes a program or ends, which a child that stands
+ * still never does. So the children of those that sleep deep go on; the parent stops when it wakes
+ * up. False: none sleeps deep. */
+static bool let_children_go_on(struct mask_tracer *tracer)
+{
+    struct process_list sleepers = {0};
+    struct process_stat stat;
+    for (size_t i = 0; i < MASK_TASK_BUCKETS; i++)
+        for (const struct mask_task *t = tracer->tasks.buckets[i]; t; t = t->next)
+            if (!t->is_parked && sleeps_deep(t->tid))
+                process_list_add(&sleepers, process_of(t->tid));
+    for (size_t i = 0; sleepers.count && i < MASK_TASK_BUCKETS; i++)
+        for (struct mask_task *t = tracer->tasks.buckets[i]; t; t = t->next)
+            if (t->is_parked && process_stat_read(t->tid, &stat, NULL) == 0 &&
+                process_list_has(sleepers.pids, stat.ppid)) {
+                mask_tasks_unpark(&tracer->tasks, t);
+                mask_tracer_resume(t, t->parked_signal);
+            }
+    bool any = sleepers.count > 0;
+    free(sleepers.pids);
+    return any;
+}
+
 /* Until all that were interrupted stand still. */
 static int wait_parked(struct mask_tracer *tracer, bool but_deep, struct error *err)
 {
     int64_t until_ms = process_now_ms() + PARK_MS;
+    bool has_let_go = false;
     for (unsigned i = 0;; i++) {
         bool lives = true;
         if (mask_tracer_attend(tracer, false, &lives, err) < 0)
@@ -77,6 +115,12 @@ static int wait_parked(struct mask_tracer *tracer, bool but_deep, struct error *
                 err, ERROR_TIMEOUT, "thread %d could not be stopped within %d s%s", left->tid,
                 PARK_MS / 1000,
                 sleeps_deep(left->tid) ? ": it waits for a device, or for a child in vfork" : "");
+        if (!but_deep && i % CHILDREN_ROUNDS == CHILDREN_ROUNDS - 1) {
+            bool lets_go = let_children_go_on(tracer);
+            if (has_let_go && !lets_go)
+                interrupt_all(tracer); /* the children, which have their programs now */
+            has_let_go = lets_go;
+        }
         mask_tracer_pause(i);
     }
 }

@@ -60,7 +60,15 @@ mask=$(ca "$here" ps -o json | jq -c '.workloads[] | select(.name == "spin") | .
 same "the grade after the moves" detour "$(jq -r .grade <<<"$mask")"
 same "what is not covered" '{}' "$(jq -c .lacks <<<"$mask")"
 
-step "its tracer is killed, and its shim"
+step "20 moves of a shell that starts programs without pause, by vfork"
+ca node-a run --name starts -- /bin/sh -c 'while :; do /bin/true; done' >/dev/null
+for ((n = 1; n <= 10; n++)); do
+    moved starts node-b
+    moved starts node-a
+done
+ca node-a stop starts >/dev/null
+
+step "the tracer of the one with the threads is killed, and its shim"
 pid=$(ca "$here" ps -o json | jq '.workloads[] | select(.name == "spin") | .pid')
 tracer() { sed -n 's/^TracerPid:\t//p' "/proc/$pid/status"; }
 pid=$(pgrep -f "^$SUBJECT spin" | head -n 1)
