@@ -5,7 +5,8 @@
 #
 #   tests/lab/run_lab.sh [core|full] [OPTION...]     core (the default) takes two guests
 #     --only REGEX     only the cases of which the line in cases.txt matches
-#     --rounds N       moves to and fro of a masked workload (core 2, full 10)
+#     --rounds N       moves to and fro of a masked workload, instead of what cases.txt says
+#     --shell          no cases: a shell, in which `on GUEST CMD...` runs CMD in a guest, cpubroker asks the broker
 #     --write          writes the table of docs/lab.md anew, instead of comparing it
 #
 # shellcheck disable=SC2016,SC2034,SC2054 # scripts for the guests' shell; names that sourced files read; QEMU's commas
@@ -20,20 +21,18 @@ cases_set=core
 rounds=''
 only=.
 write=false
+shell=false
 while [ $# -gt 0 ]; do
     case $1 in
     core | full) cases_set=$1; shift ;;
     --only) only=${2:?--only needs an expression}; shift 2 ;;
     --rounds) rounds=${2:?--rounds needs a number}; shift 2 ;;
+    --shell) shell=true; shift ;;
     --write) write=true; shift ;;
-    --help | -h) sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) echo "run_lab.sh: unknown argument '$1' (expected core, full, --only, --rounds or --write)" >&2; exit 2 ;;
+    --help | -h) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) echo "run_lab.sh: unknown argument '$1' (expected core, full, --only, --rounds, --shell or --write)" >&2; exit 2 ;;
     esac
 done
-if [ -z "$rounds" ]; then
-    [ "$cases_set" = full ] && rounds=10 || rounds=2
-fi
-
 declare -A cpu_of=(
     [haswell]=Haswell         # AVX2, FMA, BMI1, BMI2, LZCNT, MOVBE
     [sandybridge]=SandyBridge # AVX and none of these
@@ -51,8 +50,10 @@ declare -A command_of=(
     # its memory-mapped statistics would have to be there on the target
     [java]="/usr/bin/java -XX:-UsePerfData -XX:+UseSerialGC -Xmx128m -Xshare:auto -cp /lab/work Compiled"
 )
-# Steps that a program goes on for after a move, so that every way it leans on the CPU comes up.
+# Steps that a program goes on for after a move, so that every way it leans on the CPU comes up; fewer
+# when it has been there before.
 steps_after=60
+steps_again=20
 # A CPU that is emulated takes its time; Java's compiler above all.
 patience=90
 
@@ -172,15 +173,15 @@ reasons() {
         unique | join(", ")' <<<"$REPLY"
 }
 
-# arrived NAME TO: the migration in REPLY is done, and the program goes on; prints "lives" or what is wrong.
+# arrived NAME TO STEPS: the migration in REPLY is done, and the program goes on; prints "lives" or what is wrong.
 arrived() {
-    local name=$1 to=$2 id state pid before end text
+    local name=$1 to=$2 steps=$3 id state pid before end text
     id=$(jq -er .migration.id <<<"$REPLY")
     state=$(migration_end "$id" 180)
     [ "$state" = "done" ] || { echo "the move is '$state': $(api GET "/v1/migrations/$id" | jq -r '.error.message // .error')"; return; }
     before=$(lines_of "$to" "$(guest_log "$name")")
     pid=$(workload_pid "$to" "$name")
-    end=$(follow "$to" "$(guest_log "$name")" "${pid:-none}" $((before + steps_after)))
+    end=$(follow "$to" "$(guest_log "$name")" "${pid:-none}" $((before + steps)))
     fetched "$to" "$(guest_log "$name")"
     text=$(judged "$TEST_DIR/fetched")
     case $end:$text in
@@ -200,12 +201,12 @@ ended() { ca "$2" stop "$1" >>"$TEST_DIR/stop.log" 2>&1 || true; }
 # unmasked KIND FROM TO POOL: VERDICT, REASONS and, when it was approved, MOVED.
 unmasked() {
     local kind=$1 from=$2 to=$3 name=u-$1-$((++counter)) before
-    started "$name" "$kind" "$from" "$4" || fail "the agent does not start $kind: $(cat "$TEST_DIR/run.log")"
+    started "$name" "$kind" "$from" "$4" "${no_mask[@]}" || fail "the agent does not start $kind: $(cat "$TEST_DIR/run.log")"
     guest_shell "$to" 'dmesg -C'
     asked "$name" "$to"
     VERDICT=$(verdict) REASONS=$(reasons) MOVED=''
     if [ "$VERDICT" = approve ]; then
-        MOVED=$(arrived "$name" "$to")
+        MOVED=$(arrived "$name" "$to" $steps_after)
         ended "$name" "$to"
     else
         before=$(lines_of "$from" "$(guest_log "$name")")
@@ -215,18 +216,32 @@ unmasked() {
     fi
 }
 
-# masked KIND FROM TO POOL: MASKED, and LACKS: what the agent says it could not cover.
+# uncovered NODE NAME: kinds of places that the agent could not mask, as it tells.
+uncovered() {
+    ca "$1" ps -o json | jq -r --arg name "$2" '.workloads[] | select(.name == $name) | .mask.lacks // {} |
+        [to_entries[] | select(.value > 0) | .key] | sort | join(" ")'
+}
+
+broker_knows_lacks() { api GET "/v1/workloads/$1" | jq -e '[.mask.lacks // {} | .[]] | add > 0' >/dev/null; }
+
+# masked KIND FROM TO POOL MOVES: MASKED, and LACKS: what the agent could not cover.
 masked() {
-    local kind=$1 from=$2 to=$3 name=m-$1-$((++counter)) move here=$2 there=$3
+    local kind=$1 from=$2 to=$3 moves=$5 name=m-$1-$((++counter)) move here=$2 there=$3 steps=$steps_after
     MASKED='' LACKS=''
     started "$name" "$kind" "$from" "$4" --mask detour || { MASKED="does not start: $(tail -n 1 "$TEST_DIR/run.log")"; return; }
     guest_shell "$from" 'dmesg -C'
     guest_shell "$to" 'dmesg -C'
-    for ((move = 1; move <= 2 * rounds; move++)); do
-        LACKS=$(api GET "/v1/workloads/$name" | jq -r '[(.mask.lacks // {}) | to_entries[] | select(.value > 0) | .key] | join(" ")')
+    for ((move = 1; move <= moves; move++)); do
+        LACKS=$(uncovered "$here" "$name")
+        [ -z "$LACKS" ] || eventually 20 broker_knows_lacks "$name"
         asked "$name" "$there"
-        [ "$(verdict)" = approve ] || { MASKED="move $move is refused: $(reasons)"; break; }
-        MASKED=$(arrived "$name" "$there")
+        if [ "$(verdict)" != approve ]; then
+            MASKED="refused: $(reasons)"
+            [ $move = 1 ] || MASKED="move $move $MASKED"
+            break
+        fi
+        [ $move -le 2 ] || steps=$steps_again
+        MASKED=$(arrived "$name" "$there" $steps)
         [ "$MASKED" = lives ] || { MASKED="after move $move: $MASKED"; break; }
         read -r here there <<<"$there $here"
     done
@@ -239,6 +254,8 @@ masked() {
 
 # ---- the lab
 
+# ssh would take what is typed meanwhile
+exec {terminal}<&0 </dev/null
 requires root namespaces curl jq
 [ -c /dev/net/tun ] || skip "needs /dev/net/tun"
 "$SOURCE_DIR/deploy/dependencies.sh" lab
@@ -291,7 +308,22 @@ for node in "${guests[@]}"; do
 done
 clock
 can_mask=false
-! ca "${guests[0]}" run --help | grep -q -- '--mask ' || can_mask=true
+no_mask=()
+! ca "${guests[0]}" run --help | grep -q -- '--mask ' || can_mask=true no_mask=(--mask off)
+
+if $shell; then
+    mkdir "$TEST_DIR/bin"
+    export -f node_exec node_address hub_exec without_descriptors fail
+    export SITE_DIR SITE_NAME TEST_DIR
+    export CPUBROKER_URL CPUBROKER_TOKEN_FILE
+    CPUBROKER_URL=$(broker_url) CPUBROKER_TOKEN_FILE=$(operator_token_file)
+    printf '#!/bin/bash\nnode_exec "$@"\n' >"$TEST_DIR/bin/on"
+    printf '#!/bin/bash\nhub_exec %q "$@"\n' "$(cpubroker_program)" >"$TEST_DIR/bin/cpubroker"
+    chmod +x "$TEST_DIR/bin/on" "$TEST_DIR/bin/cpubroker"
+    echo "guests: ${guests[*]}; the end of this shell ends them"
+    PATH=$TEST_DIR/bin:$PATH bash <&"$terminal" || true
+    exit 0
+fi
 
 # pool_of FROM TO: a pool of just these two; its name.
 pool_of() {
@@ -312,7 +344,7 @@ holds() {
     [ "$2" = "$3" ] || failures+=("$kind $from -> $to: $1: expected '$2', found '$3'")
 }
 for line in "${cases[@]}"; do
-    read -r _ kind from to want_verdict want_forced want_masked <<<"$line"
+    read -r _ kind from to want_verdict want_forced want_masked moves <<<"$line"
     step "$kind, $from -> $to"
     pool=$(pool_of "$from" "$to")
     unmasked "$kind" "$from" "$to" "$pool"
@@ -327,10 +359,12 @@ for line in "${cases[@]}"; do
     fi
     told=-
     if [ "$want_masked" != - ] && $can_mask; then
-        masked "$kind" "$from" "$to" "$pool"
+        [ "$cases_set" = full ] || [ "$moves" -le 2 ] || moves=2
+        moves=$((2 * ${rounds:-$moves}))
+        masked "$kind" "$from" "$to" "$pool" $moves
         told=$MASKED${LACKS:+ (not covered: $LACKS)}
-        holds "under the pool's mask" "$want_masked" "$MASKED"
-        echo "  masked, $((2 * rounds)) moves: $told"
+        holds "under the pool's mask" "$want_masked" "${MASKED%%: *}"
+        echo "  masked, $moves moves: $told"
     fi
     rows+=("| $kind | $from → $to | $VERDICT${REASONS:+: $REASONS} | $outcome | $told |")
     clock

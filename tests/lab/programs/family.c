@@ -72,7 +72,7 @@ static uint64_t library_sees(const char *path)
         return UINT64_MAX;
     uint32_t (*ask)(void);
     *(void **)&ask = dlsym(library, "late_leaf7");
-    uint64_t seen = ask ? ask() : UINT64_MAX;
+    uint64_t seen = ask ? ask() & LEAF7_EBX_USED : UINT64_MAX;
     dlclose(library);
     return seen;
 }

@@ -10,6 +10,12 @@
 
 #define STEP_MS 20
 
+/* What programs can use; the rest is the kernel's, and stays each node's own.
+ * Leaf 1 ECX: SSE3 PCLMULQDQ SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND
+ * Leaf 7 EBX: FSGSBASE BMI1 HLE AVX2 BMI2 ERMS RTM RDSEED ADX CLFLUSHOPT CLWB SHA and AVX-512 */
+#define LEAF1_ECX_USED UINT32_C(0x76d83203)
+#define LEAF7_EBX_USED UINT32_C(0xfdaf0b39)
+
 /* What a step found; the worst of it is told. */
 struct step {
     unsigned long number;
@@ -26,8 +32,8 @@ static inline void step_see(uint32_t seen[2])
     if (__get_cpuid_max(0, NULL) >= 7)
         __cpuid_count(7, 0, eax, seen[0], other, edx);
     __cpuid(1, eax, other, seen[1], edx);
-    /* OSXSAVE is the kernel's */
-    seen[1] &= ~(UINT32_C(1) << 27);
+    seen[0] &= LEAF7_EBX_USED;
+    seen[1] &= LEAF1_ECX_USED;
 }
 
 static inline void step_expect(struct step *step, const char *what, uint64_t found,
