@@ -147,28 +147,6 @@ static void let_go_of_all(struct mask_tracer *tracer)
     tracer->parks = false;
 }
 
-int mask_tracer_detach(struct mask_tracer *tracer, const char *cgroup, bool freeze,
-                       struct error *err)
-{
-    struct error why = {0};
-    tracer->parks = true;
-    interrupt_all(tracer);
-    if (wait_parked(tracer, false, err) < 0) {
-        unpark_all(tracer);
-        return -1;
-    }
-    /* All stand in stops of ours, which counts as frozen. */
-    if (freeze && cgroup_freeze(cgroup, FREEZE_MS, err) < 0) {
-        cgroup_thaw(cgroup, NULL);
-        unpark_all(tracer);
-        return -1;
-    }
-    let_go_of_all(tracer);
-    if (!freeze || cgroup_freeze(cgroup, FREEZE_MS, &why) == 0)
-        return 0;
-    return error_set(err, why.kind, "%s", why.message);
-}
-
 /* ---- taking over */
 
 static int seize_error(pid_t tid, int code, struct error *err)
@@ -382,4 +360,30 @@ int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t roo
     else
         unpark_all(tracer);
     return rc;
+}
+
+/* ---- letting go, and the way back */
+
+int mask_tracer_detach(struct mask_tracer *tracer, const char *cgroup, bool freeze,
+                       struct error *err)
+{
+    tracer->parks = true;
+    interrupt_all(tracer);
+    if (wait_parked(tracer, false, err) < 0) {
+        unpark_all(tracer);
+        return -1;
+    }
+    /* All stand in stops of ours, which counts as frozen. */
+    if (freeze && cgroup_freeze(cgroup, FREEZE_MS, err) < 0) {
+        cgroup_thaw(cgroup, NULL);
+        unpark_all(tracer);
+        return -1;
+    }
+    let_go_of_all(tracer);
+    if (!freeze || cgroup_freeze(cgroup, FREEZE_MS, err) == 0)
+        return 0;
+    struct error second = {0};
+    if (mask_tracer_attach(tracer, cgroup, tracer->root, false, &second) < 0)
+        error_wrap(err, "%s; and it could not be taken back", second.message);
+    return -1;
 }

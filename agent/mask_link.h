@@ -21,7 +21,7 @@
  * When the shim's end closes the tracer lets go of what it traces, which runs on, and leaves. What
  * is covered stands in <run folder>/MASK_STATE_NAME, replaced whenever it changes:
  *
- *     {"sites":N,"traps":N,"lacks":{"hindered":N,...},"threads":N,"problem":TEXT}
+ *     {"sites":N,"traps":N,"lacks":{"hindered":N,...},"problem":TEXT}
  *
  * with the most that any process of the tree has had; `lacks` has those that are not 0, and
  * `problem`, why the tree was killed, is there only then.

@@ -33,7 +33,8 @@ struct supervisor {
     const char *cgroup;
     int signal_fd;
     bool was_masked; /* it was told so */
-    char *told;      /* owned; the state as it was written last; NULL: never */
+    bool has_told;   /* the state was written, as it was then: */
+    struct mask_coverage told;
     int64_t told_at_ms;
 };
 
@@ -44,35 +45,25 @@ static union {
 
 /* ---- the state */
 
-static char *state_text(const struct supervisor *s, const char *problem)
+static char *state_text(const struct mask_coverage *most, const char *problem)
 {
-    struct mask_coverage most = mask_tracer_coverage(s->tracer);
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
-        abort();
-    fprintf(out, "{\"sites\":%zu,\"traps\":%zu,\"lacks\":{", most.detours + most.traps, most.traps);
-    const char *comma = "";
+    autojson *state = json_object_new_object();
+    json_object *lacks = json_object_new_object();
     for (unsigned i = 0; i < MASK_LACK_COUNT; i++)
-        if (most.lacks[i]) {
-            fprintf(out, "%s\"%s\":%zu", comma, mask_lack_name((enum mask_lack)i), most.lacks[i]);
-            comma = ",";
-        }
-    fprintf(out, "},\"threads\":%zu", mask_tracer_threads(s->tracer));
-    if (problem) {
-        autojson *quoted = json_object_new_string(problem);
-        fprintf(out, ",\"problem\":%s",
-                json_object_to_json_string_ext(quoted, JSON_C_TO_STRING_PLAIN));
-    }
-    fputs("}\n", out);
-    fclose(out);
-    return text;
+        if (most->lacks[i])
+            json_put_int(lacks, mask_lack_name((enum mask_lack)i), (int64_t)most->lacks[i]);
+    json_put_int(state, "sites", (int64_t)(most->detours + most->traps));
+    json_put_int(state, "traps", (int64_t)most->traps);
+    json_put(state, "lacks", lacks);
+    if (problem)
+        json_put_str(state, "problem", problem);
+    return json_text(state);
 }
 
 /* Not synced: after a crash of the machine there is no workload that it tells of. */
-static int write_state(const char *text, struct error *err)
+static int write_state(const struct mask_coverage *most, const char *problem, struct error *err)
 {
+    autofree char *text = state_text(most, problem);
     autoclose int fd =
         open(MASK_STATE_NAME ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
     ssize_t length = (ssize_t)strlen(text);
@@ -86,16 +77,16 @@ static int write_state(const char *text, struct error *err)
 static bool tell_state(struct supervisor *s, bool at_once)
 {
     struct error err = {0};
-    autofree char *text = state_text(s, NULL);
-    int64_t now_ms = process_now_ms();
-    if (s->told && strcmp(text, s->told) == 0)
+    struct mask_coverage most = mask_tracer_coverage(s->tracer);
+    if (s->has_told && memcmp(&most, &s->told, sizeof(most)) == 0)
         return false;
+    int64_t now_ms = process_now_ms();
     if (!at_once && now_ms - s->told_at_ms < STATE_MS)
         return true;
-    if (write_state(text, &err) < 0)
+    if (write_state(&most, NULL, &err) < 0)
         fprintf(stderr, "cpuagent-mask: %s\n", err.message);
-    free(s->told);
-    s->told = steal_ptr(&text);
+    s->has_told = true;
+    s->told = most;
     s->told_at_ms = now_ms;
     return false;
 }
@@ -159,8 +150,8 @@ static bool attend(struct supervisor *s)
     struct error err = {0};
     bool lives = true;
     if (mask_tracer_attend(s->tracer, false, &lives, &err) < 0) {
-        autofree char *text = state_text(s, err.message);
-        write_state(text, NULL);
+        const struct mask_coverage most = mask_tracer_coverage(s->tracer);
+        write_state(&most, err.message, NULL);
         fprintf(stderr, "cpuagent-mask: %s\n", err.message);
         say("failed %s %s", error_code(err.kind), err.message);
         return false;
@@ -313,6 +304,5 @@ int main(int argc, char **argv)
     if (status == 0 && mask_tracer_threads(s.tracer) &&
         mask_tracer_detach(s.tracer, s.cgroup, false, &err) < 0)
         fprintf(stderr, "cpuagent-mask: %s\n", err.message);
-    free(s.told);
     _exit(status); /* and nothing that is traced after all is killed */
 }

@@ -265,6 +265,8 @@ int workloads_continue(struct workloads *w, const char *name, const pid_t *keep_
                     : workload_list_pids(h.tasks, h.root, h.shim, &list, err);
     if (rc == 0 && h.is_traced && shim_attach(h.run_dir, err) < 0)
         rc = error_wrap(err, "it cannot be held to its mask again");
+    if (rc == 0 && h.is_traced)
+        rc = cgroup_thaw(h.tasks, err); /* what a dump that was cut short has frozen */
     if (rc == 0)
         rc = process_continue(list.pids, keep_stopped, workload_tracer(list.pids, h.shim),
                               CONTINUE_MS, err);
