@@ -12,7 +12,7 @@
 #   fleet      a broker with 100,000 nodes in one pool: its start, one node's leave and join, the
 #              pool's masks, memory                 promised: < 5 s, < 1 ms, < 1 ms, < 2 KiB a node
 #   mask       programs under the CPUID mask against the same without: a system call, a CPUID, from
-#              start to end of true, bash, python3, java; letting go of threads and taking them back
+#              start to end of true, bash, python3, java, go, openssl, dd with blocks of 1 byte; letting go of threads and taking them back
 #                          promised: <= 1.02, <= 1.2, + 5 ms (cold + 60 ms), <= 1.1, <= 20 ms, <= 100 ms
 set -euo pipefail
 # shellcheck source=tests/lib/functions.sh
@@ -253,11 +253,11 @@ bench_fleet() {
 
 # costs COMMAND...: what mask_subject measures, "getpid_ns cpuid_ns"
 costs() { "$@" "$SITE_BUILD/tests/mask_subject" costs | awk '{ printf "%s ", $2 } END { print "" }'; }
-row_launch() { # COMMAND PROMISED
+row_launch() { # COMMAND PROMISED [ROUNDS]
     local native masked cold command
     read -ra command <<<"$1"
     command -v "${command[0]}" >/dev/null || return 0
-    read -r native masked cold < <("$SITE_BUILD/tests/bench/bench_mask" 40 "$TEST_DIR/sites" "${command[@]}" 2>/dev/null)
+    read -r native masked cold < <("$SITE_BUILD/tests/bench/bench_mask" "${3:-40}" "$TEST_DIR/sites" "${command[@]}" 2>/dev/null)
     row "$1, ms (cold $cold)" "$masked" "$native" "$(ratio "$masked" "$native")" "$2"
 }
 # handed_over THREADS PROMISED: to an engine and back
@@ -279,6 +279,10 @@ bench_mask() {
     row_launch "bash -c true" "+ 5 ms, cold + 60 ms"
     row_launch "/usr/bin/python3 -c pass" "<= 1.1"
     row_launch "java -version" "<= 1.1"
+    row_launch "go version" "<= 1.1"
+    row_launch "dd if=/dev/zero of=/dev/null bs=1 count=1048576 status=none" "<= 1.05" 10
+    head -c 268435456 /dev/zero >"$TEST_DIR/zeros"
+    row_launch "openssl dgst -sha256 $TEST_DIR/zeros" "<= 1.1 (where the mask leaves what it uses)" 10
 }
 
 if needs_site "$@"; then

@@ -229,6 +229,45 @@ static void it_outlives_its_shim(void **state)
     assert_int_equal(workloads_stop(site.workloads, "spin", 5000, NULL), 0);
 }
 
+static bool last_line_is(const char *name, const char *line)
+{
+    autofree char *text = site_read(&site, name, SPIN_FILE);
+    size_t length = strlen(text), tail = strlen(line);
+    return length >= tail && strcmp(text + length - tail, line) == 0;
+}
+
+static void wait_for_last_line(const char *name, const char *line)
+{
+    int64_t until_ms = process_now_ms() + WAIT_MS;
+    while (!last_line_is(name, line)) {
+        if (process_now_ms() > until_ms)
+            fail_msg("'%s' does not say '%s'", name, line);
+        process_sleep_ms(5);
+    }
+}
+
+/* The shim is kept from starting another one. */
+static void without_a_tracer_no_program_starts(void **state)
+{
+    (void)state;
+    const char *const argv[] = {
+        "/bin/sh", "-c",
+        "while :; do if /bin/true 2>/dev/null; then echo yes; else echo no; fi; done", NULL};
+    run("starts", argv);
+    wait_for_last_line("starts", "yes\n");
+    struct workload_info info = info_of("starts");
+    pid_t tracer = tracer_of(info.root_pid);
+    assert_int_equal(kill(info.shim_pid, SIGSTOP), 0);
+    assert_int_equal(kill(tracer, SIGKILL), 0);
+    wait_for_last_line("starts", "no\n");
+    process_sleep_ms(100);
+    assert_true(last_line_is("starts", "no\n"));
+    assert_int_equal(kill(info.shim_pid, SIGCONT), 0);
+    wait_for_tracer_but(info.root_pid, tracer);
+    wait_for_last_line("starts", "yes\n");
+    workload_info_done(&info);
+}
+
 /* Its tracer makes way for one, and is back when that is gone. */
 static void a_debugger_may_have_it(void **state)
 {
@@ -368,6 +407,7 @@ int main(void)
         TEST(an_engine_may_have_it_and_give_it_back),
         TEST(it_outlives_its_tracer),
         TEST(it_outlives_its_shim),
+        TEST(without_a_tracer_no_program_starts),
         TEST(a_debugger_may_have_it),
         TEST(it_moves_and_sees_nothing_else),
         TEST(what_cannot_be_masked_is_not_started),
