@@ -131,10 +131,12 @@ static uint8_t *entry_to_bytes(const struct entry *entry, size_t *ret_length)
     memcpy(body, &head, sizeof(head));
     memcpy(body + sizeof(head), record, length);
     autofree char *line = first_line(body, sizeof(head) + length);
-    *ret_length = strlen(line) + sizeof(head) + length;
+    size_t line_length = strlen(line);
+    *ret_length = line_length + sizeof(head) + length;
     uint8_t *bytes = xmalloc(*ret_length);
-    memcpy(bytes, line, strlen(line));
-    memcpy(bytes + strlen(line), body, sizeof(head) + length);
+    for (size_t i = 0; i < line_length; i++) /* without its zero byte */
+        bytes[i] = (uint8_t)line[i];
+    memcpy(bytes + line_length, body, sizeof(head) + length);
     return bytes;
 }
 

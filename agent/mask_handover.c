@@ -25,7 +25,8 @@
 
 #define FREEZE_MS        2000
 #define PARK_MS          2000
-#define CHILDREN_ROUNDS  512 /* of waiting, until parents in vfork are looked for */
+#define DEEP_ROUNDS      1024 /* of waiting, until those that cannot stop are looked for */
+#define CHILDREN_ROUNDS  512  /* of waiting, until parents in vfork are looked for */
 #define STATUS_MAX_BYTES 65536
 
 /* ---- parking */
@@ -106,11 +107,11 @@ static int wait_parked(struct mask_tracer *tracer, bool but_deep, struct error *
         if (tracer->tasks.parked == tracer->tasks.count)
             return 0;
         bool over = process_now_ms() > until_ms;
-        const struct mask_task *left =
-            over || (but_deep && i > 0 && i % 1024 == 0) ? unparked(tracer, but_deep) : NULL;
-        if (!left && but_deep && (over || (i > 0 && i % 1024 == 0)))
+        bool looks = over || (but_deep && i % DEEP_ROUNDS == DEEP_ROUNDS - 1);
+        const struct mask_task *left = looks ? unparked(tracer, but_deep) : NULL;
+        if (looks && !left)
             return 0;
-        if (over)
+        if (over && left)
             return error_set(
                 err, ERROR_TIMEOUT, "thread %d could not be stopped within %d s%s", left->tid,
                 PARK_MS / 1000,

@@ -178,9 +178,10 @@ static void refuses_with_reasons(void **state)
     };
     refused("/v1/run", "{\"name\":\"w\",\"mask\":\"some\",\"command\":[\"x\"]}", 400,
             "invalid_argument", "run: mask: no grade 'some', expected one of: off environment");
-    refused("/v1/run",
-            "{\"name\":\"w\",\"mask\":\"off\",\"mask_require\":\"detour\",\"command\":[\"x\"]}",
-            400, "invalid_argument", "'off' is less than mask_require");
+    refused(
+        "/v1/run",
+        "{\"name\":\"w\",\"mask\":\"off\",\"mask_require\":\"environment\",\"command\":[\"x\"]}",
+        400, "invalid_argument", "'off' is less than mask_require");
     refused("/v1/run", "{\"name\":\"w\",\"mask\":\"hardware\",\"command\":[\"x\"]}", 409,
             "rejected", "not to be had on this node");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
