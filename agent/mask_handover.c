@@ -253,16 +253,9 @@ static void stand_again(struct mask_tracer *tracer, struct mask_task *task)
     ptrace(PTRACE_CONT, task->tid, NULL, NULL);
 }
 
-static int recover(struct mask_tracer *tracer, pid_t pid, struct error *err)
+static int recover(struct mask_tracer *tracer, pid_t pid, struct mask_task *task, struct error *err)
 {
-    struct mask_task *task = parked_of(tracer, pid);
-    struct process_stat stat;
     struct mask_tracee tracee;
-    if (!task) {
-        if (process_stat_read(pid, &stat, NULL) < 0 || stat.state == 'Z')
-            return 0;
-        return error_set(err, ERROR_FAILED, "no thread of process %d can be stopped", pid);
-    }
     if (!has_filter(pid))
         return error_set(err, ERROR_REJECTED,
                          "process %d has no seccomp filter, so it was not masked before", pid);
@@ -284,11 +277,30 @@ static int recover(struct mask_tracer *tracer, pid_t pid, struct error *err)
     return rc;
 }
 
+/* No thread of it stands still: it waits in vfork, and its memory is its child's, whose record it
+ * gets. */
+static int recover_parent(struct mask_tracer *tracer, pid_t pid, struct error *err)
+{
+    struct process_stat stat;
+    for (size_t i = 0; i < MASK_TASK_BUCKETS; i++)
+        for (const struct mask_task *t = tracer->tasks.buckets[i]; t; t = t->next)
+            if (t->process && mask_tracer_shares_memory(t->tid, pid))
+                return share_record(tracer, pid, t->process, err);
+    if (process_stat_read(pid, &stat, NULL) < 0 || stat.state == 'Z')
+        return 0;
+    return error_set(err, ERROR_FAILED, "no thread of process %d can be stopped", pid);
+}
+
 static int recover_all(struct mask_tracer *tracer, const struct process_list *pids,
                        struct error *err)
 {
+    for (size_t i = 0; i < pids->count; i++) {
+        struct mask_task *task = parked_of(tracer, pids->pids[i]);
+        if (task && recover(tracer, pids->pids[i], task, err) < 0)
+            return -1;
+    }
     for (size_t i = 0; i < pids->count; i++)
-        if (recover(tracer, pids->pids[i], err) < 0)
+        if (!parked_of(tracer, pids->pids[i]) && recover_parent(tracer, pids->pids[i], err) < 0)
             return -1;
     return wait_parked(tracer, true, err); /* those that had to call */
 }
@@ -305,7 +317,8 @@ static int seize_all(struct mask_tracer *tracer, const char *cgroup, struct proc
     return 0;
 }
 
-/* As it was before: nothing is traced, and nothing is frozen. */
+/* As it was before: nothing is frozen, and nothing is traced but threads that could not be stopped,
+ * which only the tracer's end lets go of. */
 static void give_back(struct mask_tracer *tracer, const char *cgroup)
 {
     struct error err = {0};

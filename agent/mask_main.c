@@ -33,6 +33,7 @@ struct supervisor {
     const char *cgroup;
     int signal_fd;
     bool was_masked; /* it was told so */
+    bool is_spent;   /* an attach has failed half-way */
     bool has_told;   /* the state was written, as it was then: */
     struct mask_coverage told;
     int64_t told_at_ms;
@@ -105,6 +106,14 @@ static void say(const char *format, ...)
     send(MASK_LINK_FD, text, strlen(text), MSG_NOSIGNAL); /* a shim that is gone needs no answer */
 }
 
+static int attach(struct supervisor *s, pid_t root, bool whole, struct error *err)
+{
+    if (mask_tracer_attach(s->tracer, s->cgroup, root, whole, err) == 0)
+        return 0;
+    s->is_spent = err->kind != ERROR_CONFLICT;
+    return -1;
+}
+
 static void obey(struct supervisor *s, const char *request)
 {
     struct error err = {0};
@@ -112,9 +121,9 @@ static void obey(struct supervisor *s, const char *request)
     if (sscanf(request, "seize %d", &pid) == 1)
         rc = mask_tracer_seize(s->tracer, pid, &err);
     else if (sscanf(request, "attach %d", &pid) == 1)
-        rc = mask_tracer_attach(s->tracer, s->cgroup, pid, false, &err);
+        rc = attach(s, pid, false, &err);
     else if (sscanf(request, "restored %d", &pid) == 1)
-        rc = mask_tracer_attach(s->tracer, s->cgroup, pid, true, &err);
+        rc = attach(s, pid, true, &err);
     else if (strcmp(request, "yield") == 0)
         rc = mask_tracer_detach(s->tracer, s->cgroup, false, &err);
     else if (strcmp(request, "detach") == 0)
@@ -126,6 +135,8 @@ static void obey(struct supervisor *s, const char *request)
         say("ok");
     else
         say("error %s %s", error_code(err.kind), err.message);
+    if (s->is_spent)
+        _exit(1); /* lets go of what could not be stopped */
 }
 
 /* False when the shim is gone. */

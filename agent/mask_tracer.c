@@ -214,7 +214,7 @@ static void at_exec(struct mask_tracer *tracer, struct mask_task *task)
 
 /* ---- births */
 
-static bool shares_memory(pid_t a, pid_t b)
+bool mask_tracer_shares_memory(pid_t a, pid_t b)
 {
     return syscall(SYS_kcmp, a, b, KCMP_VM, 0UL, 0UL) == 0;
 }
@@ -258,7 +258,7 @@ static int at_birth(struct mask_tracer *tracer, const struct mask_task *maker, s
     if (task->is_known)
         return 0;
     task->is_known = true;
-    if (maker->process && shares_memory(maker->tid, task->tid)) {
+    if (maker->process && mask_tracer_shares_memory(maker->tid, task->tid)) {
         task->process = mask_process_ref(maker->process);
     } else if (maker->process) {
         task->process = mask_process_copy(maker->process);

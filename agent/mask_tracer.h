@@ -47,8 +47,9 @@ int mask_tracer_attend(struct mask_tracer *tracer, bool wait, bool *ret_lives, s
  * its detours and covers what came meanwhile, and lets it go on as it was. Nothing of it runs in
  * between. With `whole`, as after a restore, nothing may have come meanwhile.
  * Errors: ERROR_CONFLICT (a debugger has it), ERROR_FAILED, ERROR_REJECTED (it has no filter, so it
- * was not masked; or it is not whole), ERROR_TIMEOUT: nothing is traced then, the group is thawed,
- * and its processes go on as before. */
+ * was not masked; or it is not whole), ERROR_TIMEOUT: the group is thawed then, and its processes
+ * go on as before. After any but ERROR_CONFLICT the caller has to end by _exit: a thread that could
+ * not be stopped cannot be let go of in another way. */
 int mask_tracer_attach(struct mask_tracer *tracer, const char *cgroup, pid_t root, bool whole,
                        struct error *err);
 /* Lets go of everything; with `freeze`, into the frozen control group, so that nothing runs until

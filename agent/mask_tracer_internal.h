@@ -25,3 +25,5 @@ void mask_tracer_resume(const struct mask_task *task, int signal);
 /* Remembers what a process has. */
 void mask_tracer_note(struct mask_tracer *tracer, const struct mask_process *process);
 void mask_tracer_pause(unsigned round);
+/* Whether the two threads have the same memory. */
+bool mask_tracer_shares_memory(pid_t a, pid_t b);

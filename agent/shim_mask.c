@@ -204,7 +204,7 @@ void shim_mask_ended(struct shim_mask *mask, pid_t root)
 {
     fprintf(stderr, "cpuagent-shim: the tracer of the mask (process %d) has ended\n", mask->pid);
     forget(mask);
-    if (mask->attached)
+    if (mask->attached && !mask->retry_at_ms)
         attach_or_retry(mask, root);
 }
 
