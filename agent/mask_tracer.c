@@ -96,6 +96,15 @@ static void go_on(pid_t tid, int signal)
     ptrace(PTRACE_CONT, tid, NULL, (void *)(intptr_t)signal); /* one that was killed is gone */
 }
 
+/* Any stop takes away an interrupt that is on its way to the thread (ptrace_stop in
+ * kernel/signal.c). While threads are to be parked it is sent anew. */
+static void carry_on(const struct mask_tracer *tracer, pid_t tid, int signal)
+{
+    if (tracer->parks)
+        ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+    go_on(tid, signal);
+}
+
 static void go_to_end_of_call(pid_t tid)
 {
     ptrace(PTRACE_SYSCALL, tid, NULL, NULL);
@@ -314,9 +323,9 @@ static bool lead_to_stub(const struct mask_task *task)
     return ptrace(PTRACE_SETREGS, task->tid, NULL, &registers) == 0;
 }
 
-static void at_signal(const struct mask_task *task, int signal)
+static void at_signal(const struct mask_tracer *tracer, const struct mask_task *task, int signal)
 {
-    go_on(task->tid, signal == SIGSEGV && lead_to_stub(task) ? 0 : signal);
+    carry_on(tracer, task->tid, signal == SIGSEGV && lead_to_stub(task) ? 0 : signal);
 }
 
 /* ---- stops */
@@ -339,14 +348,14 @@ static int at_stop(struct mask_tracer *tracer, struct mask_task *task, int statu
         if (task->state == MASK_TASK_IN_CALL)
             go_to_end_of_call(tid);
         else
-            go_on(tid, 0);
+            carry_on(tracer, tid, 0);
         return 0;
     case PTRACE_EVENT_FORK:
     case PTRACE_EVENT_VFORK:
     case PTRACE_EVENT_CLONE:
         if (at_birth(tracer, task, err) < 0)
             return -1;
-        go_on(tid, 0);
+        carry_on(tracer, tid, 0);
         return 0;
     default:
         break;
@@ -354,9 +363,9 @@ static int at_stop(struct mask_tracer *tracer, struct mask_task *task, int statu
     if (signal == (SIGTRAP | 0x80)) {
         if (at_end_of_call(tracer, task, err) < 0)
             return -1;
-        go_on(tid, 0);
+        carry_on(tracer, tid, 0);
     } else {
-        at_signal(task, signal);
+        at_signal(tracer, task, signal);
     }
     return 0;
 }
