@@ -7,7 +7,8 @@
 requires root cpuid python3 gcc taskset setpriv
 
 BIN=$CPUBROKER_BUILD_DIR/tests
-SUBJECT=$BIN/mask_subject
+SUBJECT=$TEST_DIR/mask_subject # its own, so that no other test's is taken for it
+cp "$BIN/mask_subject" "$SUBJECT"
 LIBRARY=$BIN/libmask_asks.so
 LIMIT=60
 export LC_ALL=C

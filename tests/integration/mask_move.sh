@@ -6,7 +6,8 @@
 # shellcheck source=tests/lib/functions.sh
 . "$(dirname "$0")/../lib/functions.sh"
 requires root namespaces criu curl jq
-SUBJECT=$CPUBROKER_BUILD_DIR/tests/mask_subject
+SUBJECT=$TEST_DIR/mask_subject # its own, so that no other test's is taken for it
+cp "$CPUBROKER_BUILD_DIR/tests/mask_subject" "$SUBJECT"
 moves=${CPUBROKER_TEST_MOVES:-50}
 
 # fake_report FEATURE REGISTER LEAF BIT: node-a's report without that feature, as another machine's
