@@ -40,15 +40,15 @@ declare -A cpu_of=(
     [haswell-pku]=Haswell,+pku
 )
 declare -A command_of=(
-    [strings]=/lab/work/lab_strings
-    [static]=/lab/work/lab_strings_static
-    [counts]=/lab/work/lab_counts
-    [family]="/lab/work/lab_family /lab/work/lab_late.so"
-    [openssl]=/lab/work/lab_digests
-    [go]=/lab/work/gohash
-    [python]="/usr/bin/python3 -B /lab/work/arrays.py"
+    [strings]=/lab/programs/lab_strings
+    [static]=/lab/programs/lab_strings_static
+    [counts]=/lab/programs/lab_counts
+    [family]="/lab/programs/lab_family /lab/programs/lab_late.so"
+    [openssl]=/lab/programs/lab_digests
+    [go]=/lab/programs/gohash
+    [python]="/usr/bin/python3 -B /lab/programs/arrays.py"
     # its memory-mapped statistics would have to be there on the target
-    [java]="/usr/bin/java -XX:-UsePerfData -XX:+UseSerialGC -Xmx128m -Xshare:auto -cp /lab/work Compiled"
+    [java]="/usr/bin/java -XX:-UsePerfData -XX:+UseSerialGC -Xmx128m -Xshare:auto -cp /lab/programs Compiled"
 )
 # Steps that a program goes on for after a move, so that every way it leans on the CPU comes up; fewer
 # when it has been there before.
@@ -269,16 +269,16 @@ clock
 
 step "the programs"
 [ -x "$CPUBROKER_BUILD_DIR/agent/cpuagent" ] || fail "$CPUBROKER_BUILD_DIR holds no build"
-mkdir -p "$SITE_DIR/lab/work"
+mkdir -p "$SITE_DIR/lab/programs"
 for program in "$CPUBROKER_BUILD_DIR"/agent/cpuagent*; do
     [ ! -f "$program" ] || [ ! -x "$program" ] || programs+=("$program")
 done
 programs_add "${programs[@]}"
-cp "$CPUBROKER_BUILD_DIR"/tests/lab_* "$LAB_DIR/programs/arrays.py" "$SITE_DIR/lab/work/"
+cp "$CPUBROKER_BUILD_DIR"/tests/lab_* "$LAB_DIR/programs/arrays.py" "$SITE_DIR/lab/programs/"
 if [ "$cases_set" = full ]; then
-    (cd "$LAB_DIR/programs" && GOCACHE=$TEST_DIR/go GOFLAGS=-mod=mod CGO_ENABLED=0 go build -o "$SITE_DIR/lab/work/gohash" gohash.go) ||
+    (cd "$LAB_DIR/programs" && GOCACHE=$TEST_DIR/go GOFLAGS=-mod=mod CGO_ENABLED=0 go build -o "$SITE_DIR/lab/programs/gohash" gohash.go) ||
         fail "go cannot build gohash.go"
-    javac -d "$SITE_DIR/lab/work" "$LAB_DIR/programs/Compiled.java" || fail "javac cannot compile Compiled.java"
+    javac -d "$SITE_DIR/lab/programs" "$LAB_DIR/programs/Compiled.java" || fail "javac cannot compile Compiled.java"
 fi
 programs_disk
 clock
